@@ -1,0 +1,747 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every parameter of the agent, declared once.
+
+From the class `Parameters` come the values an action works with, the sentences about values that are wrong, the XML
+that `meta-data` prints and the tables in the documentation. Names and defaults are those of ocf:heartbeat:pgsql.
+
+Rules that hold for all of them:
+
+- A parameter that is unset and one that is set to the empty string are the same: both give the default. (The shell
+  agent keeps an explicit empty string; wherever its default is not empty, that made it fail or meant nothing.)
+- `Parameters(environ)` never raises. A wrong value is a `Problem`, and reading the parameter then gives its default, so
+  that `monitor` and `stop` can do what is possible without it. `pgdata` alone is kept as it was written: falling back
+  to the default could stop a server that the administrator never named.
+- Only what is wrong on every node is a problem here. Whether a file, a user or a program exists is looked at by the
+  actions on their own node.
+
+This module is imported by every action, so it imports nothing that costs start-up time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    Required,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
+
+PREFIX: Final = "OCF_RESKEY_"
+
+RepMode = Literal["none", "async", "sync", "slave"]
+
+T = TypeVar("T")
+C = TypeVar("C", bound=str)
+
+# What ocf_is_true of resource-agents takes for true, and its counterparts. Other spellings ("Yes", "enabled") are
+# false to the shell agents without a word; here they are a problem, because the administrator meant something.
+TRUE_WORDS: Final = ("yes", "true", "1", "YES", "TRUE", "True", "ja", "on", "ON")
+FALSE_WORDS: Final = ("no", "false", "0", "NO", "FALSE", "False", "off", "OFF")
+
+# PostgreSQL cuts longer identifiers off (NAMEDATALEN - 1), which would make two slots one.
+SLOT_NAME_MAX_BYTES: Final = 63
+SLOT_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+# More of a value than this is not shown in a sentence.
+SHOWN_CHARACTERS: Final = 80
+# Enough for every number in range; int() itself refuses thousands of digits with an exception of its own.
+INTEGER_DIGITS: Final = 18
+INTEGER_HIGH: Final = 2**31 - 1
+
+
+class Problem(NamedTuple):
+    """A value that cannot be right on any node. `value` and `sentence` never hold the value of a secret parameter."""
+
+    parameter: str
+    value: str
+    sentence: str
+
+
+class Refused(Exception):
+    """A value was not accepted; the text completes "it must be ..."."""
+
+
+def quoted(text: str) -> str:
+    """`text` as it may appear in a sentence: quoted, printable, on one line, and of bounded length."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
+
+
+class About(TypedDict, total=False):
+    """What every declaration says besides its type: texts in plain English, blank lines between paragraphs."""
+
+    shortdesc: Required[str]
+    longdesc: Required[str]
+    reloadable: bool
+    secret: bool
+    multiline: bool
+    deprecated: str
+
+
+class Parameter(Generic[T]):
+    """One declared parameter: a descriptor that reads as a `T` on an instance and as the declaration on the class."""
+
+    xml_type: ClassVar[str] = "string"
+
+    def __init__(self, default: T, **about: Unpack[About]) -> None:
+        self.name = ""
+        self.default = default
+        self.shortdesc = about["shortdesc"]
+        self.longdesc = about["longdesc"]
+        self.reloadable = about.get("reloadable", False)
+        self.secret = about.get("secret", False)
+        self.multiline = about.get("multiline", False)
+        self.deprecated = about.get("deprecated", "")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: "Parameters", owner: type) -> T: ...
+    def __get__(self, instance: "Parameters | None", owner: type) -> Self | T:
+        return self if instance is None else self.read(instance)
+
+    @property
+    def default_text(self) -> str:
+        """The default as an administrator would write it."""
+        return str(self.default)
+
+    def options(self) -> tuple[str, ...]:
+        """The words allowed, for a parameter of type select; otherwise nothing."""
+        return ()
+
+    def read(self, parameters: "Parameters") -> T:
+        """The value in force."""
+        text = parameters.text(self.name)
+        if not text:
+            return self.fallback(parameters)
+        try:
+            return self.accept(text)
+        except Refused:
+            return self.fallback(parameters)
+
+    def fallback(self, parameters: "Parameters") -> T:  # noqa: ARG002 - for those whose default depends on another
+        """The value of an unset or refused parameter."""
+        return self.default
+
+    def accept(self, text: str) -> T:
+        """The value of `text`, which is not empty. Raises Refused."""
+        if not text.isprintable():
+            if not self.multiline and ("\n" in text or "\r" in text):
+                raise Refused("one line, without a line break")
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise Refused("valid UTF-8")
+        return self.parse(text)
+
+    def parse(self, text: str) -> T:
+        """The value of `text`, which is not empty and one line. Raises Refused."""
+        raise NotImplementedError
+
+    def shown(self, text: str) -> str:
+        """`text` as it may appear in logs: quoted, and never a secret."""
+        return "(not shown)" if self.secret else quoted(text)
+
+    def problem(self, text: str) -> Problem | None:
+        """What is wrong with this value taken alone, if anything."""
+        if not text:
+            return None
+        try:
+            self.accept(text)
+        except Refused as refused:
+            back = f"its default {self.default_text!r}" if self.default_text else "no value"
+            sentence = (
+                f"parameter {self.name} is {self.shown(text)}, but it must be {refused}: "
+                f"correct it in the cluster's configuration, or remove it to go back to {back}"
+            )
+            return Problem(self.name, self.shown(text), sentence)
+        return None
+
+
+class Text(Parameter[str]):
+    """Any text on one line."""
+
+    def parse(self, text: str) -> str:
+        return text
+
+
+class Path(Parameter[str]):
+    """An absolute path; the working directory of an action is Pacemaker's, so a relative one would mean nothing."""
+
+    def parse(self, text: str) -> str:
+        if not text.startswith("/"):
+            raise Refused("an absolute path, beginning with /")
+        return text
+
+
+class DataDirectory(Path):
+    """A path that is kept even if it is refused; the module's introduction says why."""
+
+    def fallback(self, parameters: "Parameters") -> str:
+        return parameters.text(self.name) or self.default
+
+
+class FileInDirectory(Path):
+    """A path whose default is a file in the directory that another parameter names."""
+
+    def __init__(self, directory: Path, file_name: str, **about: Unpack[About]) -> None:
+        super().__init__(f"{directory.default}/{file_name}", **about)
+        self.directory = directory
+        self.file_name = file_name
+
+    def fallback(self, parameters: "Parameters") -> str:
+        return f"{self.directory.read(parameters).rstrip('/')}/{self.file_name}"
+
+
+class Integer(Parameter[int]):
+    """A whole number within limits, in decimal digits and without a unit."""
+
+    xml_type: ClassVar[str] = "integer"
+
+    def __init__(self, default: int, *, low: int, high: int = INTEGER_HIGH, **about: Unpack[About]) -> None:
+        super().__init__(default, **about)
+        self.low = low
+        self.high = high
+
+    def parse(self, text: str) -> int:
+        digits = text.strip()
+        unsigned = digits.removeprefix("-")
+        # int() alone would also take "1_000", "+5" and digits of other scripts.
+        if unsigned.isascii() and unsigned.isdigit() and len(unsigned) <= INTEGER_DIGITS:
+            number = int(digits)
+            if self.low <= number <= self.high:
+                return number
+        limits = f"{self.low} or more" if self.high == INTEGER_HIGH else f"from {self.low} to {self.high}"
+        raise Refused(f"a whole number, {limits}, without a unit")
+
+
+class Boolean(Parameter[bool]):
+    """Yes or no, in the spellings of the OCF shell functions."""
+
+    xml_type: ClassVar[str] = "boolean"
+
+    @property
+    def default_text(self) -> str:
+        return "true" if self.default else "false"
+
+    def parse(self, text: str) -> bool:
+        word = text.strip()
+        if word in TRUE_WORDS:
+            return True
+        if word in FALSE_WORDS:
+            return False
+        raise Refused(f"one of {', '.join(TRUE_WORDS)} (for true) or {', '.join(FALSE_WORDS)} (for false)")
+
+
+class Choice(Parameter[C]):
+    """One word of a fixed few, written exactly so."""
+
+    xml_type: ClassVar[str] = "select"
+
+    def __init__(self, default: C, words: tuple[C, ...], **about: Unpack[About]) -> None:
+        super().__init__(default, **about)
+        self.words = words
+
+    def options(self) -> tuple[str, ...]:
+        return self.words
+
+    def parse(self, text: str) -> C:
+        for word in self.words:
+            if text.strip() == word:
+                return word
+        raise Refused(f"one of {', '.join(self.words)}")
+
+
+class Names(Parameter[tuple[str, ...]]):
+    """Names separated by blanks, in lower case as they are compared everywhere, and in the order given."""
+
+    def __init__(self, **about: Unpack[About]) -> None:
+        super().__init__((), **about)
+
+    @property
+    def default_text(self) -> str:
+        return " ".join(self.default)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        names = tuple(text.lower().split())
+        for name in names:
+            if any(character in ",;\"'\\" for character in name):
+                raise Refused("names separated by blanks, without commas, quotes or backslashes")
+            if names.count(name) > 1:
+                raise Refused(
+                    f"a list with every name once (upper and lower case are the same; {quoted(name)} is twice)"
+                )
+        return names
+
+
+class SlotPrefix(Parameter[str]):
+    """The beginning of a replication slot's name."""
+
+    def parse(self, text: str) -> str:
+        if not SLOT_CHARACTERS.issuperset(text):
+            raise Refused("made of lower case letters a-z, digits and underscores only")
+        return text
+
+
+class Parameters:
+    """The parameters of one action. Attributes have the type declared; `problems` says what is wrong with them."""
+
+    __slots__ = ("_texts",)
+
+    # The server on this node
+
+    pgctl = Text(
+        "/usr/bin/pg_ctl",
+        shortdesc="Program pg_ctl",
+        longdesc="""
+            Path of pg_ctl of the PostgreSQL version that owns the data directory. On Debian and Ubuntu this is
+            /usr/lib/postgresql/VERSION/bin/pg_ctl. The other programs of the server (pg_controldata, pg_rewind,
+            pg_basebackup, postgres) are taken from the same directory.
+
+            If the program is missing on a node, nothing can be started there.
+            """,
+    )
+    pgdata = DataDirectory(
+        "/var/lib/pgsql/data",
+        shortdesc="Data directory",
+        longdesc="""
+            Absolute path of the data directory (PGDATA). It must belong to the user named in pgdba and have mode 0700
+            or 0750. The server that the agent starts, watches and stops is the one that runs on this directory, so no
+            two resources may name the same one.
+            """,
+    )
+    pgdba = Text(
+        "postgres",
+        shortdesc="System user that owns the server",
+        longdesc="""
+            System user that owns the data directory. The server and its programs run as this user, and so do the
+            agent's connections to the database unless monitor_user is set.
+            """,
+    )
+    config = FileInDirectory(
+        pgdata,
+        "postgresql.conf",
+        shortdesc="Main configuration file",
+        longdesc="""
+            Absolute path of the server's main configuration file. If it is not set, it is postgresql.conf in the data
+            directory (pgdata), wherever that is. On Debian and Ubuntu it is
+            /etc/postgresql/VERSION/CLUSTER/postgresql.conf.
+
+            In the replication modes the agent adds include lines for its own settings at the end of this file. Each
+            of them is marked with a comment; leave them there.
+            """,
+    )
+    start_opt = Text(
+        "",
+        shortdesc="Options for the server",
+        longdesc="""
+            Further options for the postgres process, as they would be given to pg_ctl in its option -o. Example:
+            "-c shared_buffers=4GB". Do not set the data directory, the configuration file or settings of replication
+            here: the agent sets them.
+            """,
+    )
+    ctl_opt = Text(
+        "",
+        shortdesc="Options for pg_ctl",
+        longdesc="""
+            Further options for pg_ctl when it starts the server. Waiting (-w, -W, -t) is the agent's own business.
+            """,
+    )
+    pglibs = Text(
+        "/usr/lib",
+        shortdesc="Library directory",
+        longdesc="""
+            Directory that is added at the end of LD_LIBRARY_PATH for the server and its programs. Only an installation
+            outside the system's own paths needs it.
+            """,
+    )
+    logfile = Text(
+        "/dev/null",
+        shortdesc="File for the server's early output",
+        longdesc="""
+            File that receives what the server writes to its standard output and standard error, that is everything
+            until its own logging has started. It is created for the user named in pgdba if it does not exist. With the
+            default /dev/null the reason of a failed start may be lost, so a real file is worth having.
+            """,
+    )
+    socketdir = Path(
+        "",
+        shortdesc="Directory of the Unix socket",
+        longdesc="""
+            Directory of the server's Unix socket, as in its setting unix_socket_directories. The agent connects
+            through it, and creates it (mode 2775, owner pgdba) if it does not exist. If it is not set, the socket
+            directory that the server was built with is used. It is ignored for connections if pghost is set.
+
+            On Debian and Ubuntu the value is /var/run/postgresql.
+            """,
+    )
+    pghost = Text(
+        "",
+        shortdesc="Address the server listens on",
+        longdesc="""
+            Host name or IP address. If it is set, the server is started with it as its listen address and the agent
+            connects to it. If it is not set, the server listens where its configuration says, and the agent
+            connects through the Unix socket, which is the better choice in nearly every case.
+            """,
+    )
+    pgport = Integer(
+        5432,
+        low=1,
+        high=65535,
+        shortdesc="Port of the server",
+        longdesc="""
+            TCP port, and number in the name of the Unix socket: 1 to 65535. The agent connects to it on its own node,
+            and standbys connect to it at the primary, so it must be the same on all nodes and agree with the
+            server's configuration.
+            """,
+    )
+    pgdb = Text(
+        "template1",
+        shortdesc="Database for monitoring",
+        longdesc="""
+            Database that the agent connects to. While it is connected, nobody can use this database as a template
+            for CREATE DATABASE; set it to postgres if that gets in the way.
+            """,
+    )
+
+    # Watching and stopping it
+
+    monitor_user = Text(
+        "",
+        shortdesc="Database user for monitoring",
+        longdesc="""
+            Database user the agent connects as. If it is not set, that is the user named in pgdba. In the replication
+            modes this user must be allowed to see pg_stat_replication in full (role pg_monitor).
+            """,
+    )
+    monitor_password = Text(
+        "",
+        secret=True,
+        shortdesc="Password of monitor_user",
+        longdesc="""
+            Password of monitor_user; without monitor_user it is an error. The value can be read by everyone who may
+            read the cluster's configuration. Better leave it unset and give the user named in pgdba a file .pgpass,
+            or let pg_hba.conf admit the local user (peer).
+            """,
+    )
+    monitor_sql = Text(
+        "select now();",
+        multiline=True,
+        shortdesc="Query for monitoring",
+        longdesc="""
+            Query that a healthy server must answer without an error; what it answers does not matter. It runs as
+            monitor_user in the database pgdb, in every monitor, so it must be quick and change nothing. In the
+            replication modes it runs on the primary only, and only if it is not the default.
+            """,
+    )
+    stop_escalate = Integer(
+        90,
+        low=0,
+        shortdesc="Seconds of fast shutdown before an immediate one",
+        longdesc="""
+            How long, in seconds, a server gets for a fast shutdown before it is shut down in immediate mode, which
+            makes it recover from its WAL when it starts again. 0: immediate mode at once. A value that does not fit
+            into the timeout of the action is shortened to 10 seconds less than the timeout, because a stop that
+            runs into its timeout means that the node is fenced.
+
+            It holds for demote, and for stop if rep_mode is none or slave.
+            """,
+    )
+    stop_escalate_in_slave = Integer(
+        90,
+        low=0,
+        shortdesc="The same for stop in the replication modes",
+        longdesc="""
+            As stop_escalate, in seconds, for the stop action if rep_mode is async or sync, and for the restart that
+            restart_on_promote asks for.
+            """,
+    )
+    check_wal_receiver = Boolean(
+        False,
+        shortdesc="Show the state of the WAL receiver",
+        longdesc="""
+            If true, every monitor writes the state of the WAL receiver into the node attribute
+            RESOURCE-receiver-status: normal, normal (master) on the primary, or ERROR on a standby that receives
+            nothing. It is for people and for monitoring software; the cluster does not act on it.
+            """,
+    )
+
+    # Replication
+
+    rep_mode: Choice[RepMode] = Choice(
+        "none",
+        ("none", "async", "sync", "slave"),
+        shortdesc="Replication mode",
+        longdesc="""
+            none: one server without replication, typically on storage that moves with it.
+
+            async: one primary with asynchronous standbys; the resource must be a promotable clone. A failover can
+            lose transactions that were not sent in time.
+
+            sync: one primary with synchronous standbys; the resource must be a promotable clone. While a standby is
+            connected, a commit waits for it, and only a node that holds every acknowledged commit is promoted. If
+            no standby is left, the primary goes on alone.
+
+            slave: a standby of a primary that this cluster does not manage; the resource must not be promotable.
+            """,
+    )
+    node_list = Names(
+        shortdesc="Nodes that may run the server",
+        longdesc="""
+            Names of all nodes that may run this resource, separated by blanks. Needed if rep_mode is async or sync.
+            They are the names that Pacemaker uses (crm_node -l); upper and lower case are the same. A standby
+            on a node that is missing here is never made synchronous and never promoted.
+            """,
+    )
+    master_ip = Text(
+        "",
+        shortdesc="Address of the primary",
+        longdesc="""
+            IP address or host name at which standbys reach the primary. Needed if rep_mode is async, sync or slave.
+            In the modes async and sync it is the virtual address that the cluster keeps on the node of the primary:
+            make the address start after promote and stop with demote.
+            """,
+    )
+    repuser = Text(
+        "postgres",
+        shortdesc="Database user for replication",
+        longdesc="""
+            Database user that standbys connect to the primary as. It needs the attribute REPLICATION and an entry for
+            the database "replication" in pg_hba.conf of every node. Its password, if any, belongs into the file
+            .pgpass of the user named in pgdba on every node.
+            """,
+    )
+    primary_conninfo_opt = Text(
+        "",
+        secret=True,
+        shortdesc="More of the standbys' connection to the primary",
+        longdesc="""
+            Text added at the end of primary_conninfo, in the form "key=value key=value". Example:
+            "keepalives_idle=60 keepalives_interval=5 keepalives_count=5", which makes a standby notice a lost primary.
+            Host, port, user and application_name are set by the agent; the latter is the name of the node, and
+            replication cannot be followed if it is changed here.
+            """,
+    )
+    restore_command = Text(
+        "",
+        shortdesc="restore_command of standbys",
+        longdesc="""
+            Command with which a standby fetches archived WAL, as in PostgreSQL's setting of this name (%f is the
+            file's name, %p where it has to go). It lets a standby catch up after it was away for longer than the
+            primary keeps WAL. Not needed if replication_slot_name is set or wal_keep_size is large enough.
+            """,
+    )
+    archive_cleanup_command = Text(
+        "",
+        shortdesc="archive_cleanup_command of standbys",
+        longdesc="""
+            Command that a standby runs at each restartpoint to remove archived WAL that it does not need any more, as
+            in PostgreSQL's setting of this name. Do not use it on an archive that others need, too.
+            """,
+    )
+    recovery_end_command = Text(
+        "",
+        shortdesc="recovery_end_command of standbys",
+        longdesc="""
+            Command that a standby runs once when it is promoted, before it takes connections that write, as in
+            PostgreSQL's setting of this name. The promotion waits for it.
+            """,
+    )
+    restart_on_promote = Boolean(
+        False,
+        shortdesc="Promote by a restart",
+        longdesc="""
+            If true, a standby is promoted by stopping it and starting it as a primary, so that it stays on its
+            timeline; if false, it is promoted while it runs and begins a new timeline. Leave it false: a promotion
+            takes longer this way, and a former primary cannot tell from the timeline that its history has diverged.
+            """,
+    )
+    replication_slot_name = SlotPrefix(
+        "",
+        shortdesc="Prefix of replication slots",
+        longdesc="""
+            If it is set, each standby uses a replication slot on the primary, so that the primary keeps the WAL the
+            standby has yet to receive. The slot is called PREFIX_NODE, with the node's name in lower case and "_"
+            for "." and "-". Allowed are a-z, 0-9 and "_"; the whole name has at most 63 bytes.
+
+            A slot of a node that stays away makes the primary keep WAL until the disk is full: set the server's
+            max_slot_wal_keep_size.
+            """,
+    )
+    tmpdir = Path(
+        "/var/lib/pgsql/tmp",
+        shortdesc="Directory of the agent's own files",
+        longdesc="""
+            Absolute path of a directory for what the agent keeps on each node: the settings it includes into the
+            server's configuration, and the file PGSQL.lock that marks a former primary. It is made (mode 0700, owner
+            pgdba) if it does not exist. It must survive a reboot, and belongs outside the data directory.
+            """,
+    )
+    xlog_check_count = Integer(
+        3,
+        low=0,
+        shortdesc="Equal monitors before a node elects itself",
+        longdesc="""
+            While there is no primary, the standbys compare their WAL positions in each monitor. A node claims the
+            promotion when this many monitors in a row, after the first one, have seen the same positions. A higher
+            number waits longer for nodes that start late; one monitor interval is added for each.
+            """,
+    )
+    crm_attr_timeout = Integer(
+        5,
+        low=1,
+        shortdesc="Seconds for writing one permanent attribute",
+        longdesc="""
+            How long, in seconds, writing one permanent node attribute may take before it is given up and tried again.
+            """,
+    )
+    external_standby_node_list = Names(
+        shortdesc="Synchronous standbys outside the cluster",
+        longdesc="""
+            Names of standbys that this cluster does not manage but that may be synchronous, separated by blanks: their
+            application_name in pg_stat_replication. Only if rep_mode is sync, and no name of node_list. If it is set,
+            all connected standbys of both lists are synchronous, and a commit waits for all of them.
+            """,
+    )
+
+    # Accepted for the sake of old configurations
+
+    psql = Text(
+        "/usr/bin/psql",
+        deprecated="The agent talks to the server through a driver and does not run psql. Remove the parameter.",
+        shortdesc="Program psql (not used any more)",
+        longdesc="""
+            Accepted because configurations of ocf:heartbeat:pgsql hold it. The agent does not run psql, and whether the
+            program exists makes no difference.
+            """,
+    )
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._texts = {declared.name: environ.get(PREFIX + declared.name, "") for declared in type(self).declared()}
+
+    def __repr__(self) -> str:
+        return f"Parameters({', '.join(f'{name}={shown}' for name, shown in self.given().items())})"
+
+    @classmethod
+    def declared(cls) -> tuple[Parameter[Any], ...]:
+        """All declarations, in the order in which they are documented."""
+        return tuple(value for value in vars(cls).values() if isinstance(value, Parameter))
+
+    @classmethod
+    def declaration(cls, name: str) -> Parameter[Any]:
+        """The declaration of one parameter. Raises KeyError if there is none of this name."""
+        found = vars(cls)[name]
+        if not isinstance(found, Parameter):
+            raise KeyError(name)
+        return found
+
+    def text(self, name: str) -> str:
+        """A parameter as the environment has it; empty if it is not set. Raises KeyError for an unknown name."""
+        return self._texts[name]
+
+    def given(self) -> dict[str, str]:
+        """The parameters that are set, as they may be shown in a log: quoted, and secrets hidden."""
+        return {each.name: each.shown(text) for each in self.declared() if (text := self._texts[each.name])}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All that is wrong with these values on every node: first each value alone, then what contradicts another."""
+        alone = [found for each in self.declared() if (found := each.problem(self._texts[each.name]))]
+        refused = {problem.parameter for problem in alone}
+        together = [problem for check in CROSS_CHECKS for problem in check(self) if problem.parameter not in refused]
+        return (*alone, *together)
+
+    def contradiction(self, name: str, sentence: str) -> Problem:
+        """A problem of parameter `name` that lies in its relation to others."""
+        text = self._texts[name]
+        return Problem(name, self.declaration(name).shown(text) if text else "(not set)", sentence)
+
+
+def check_monitor_password(parameters: Parameters) -> Iterator[Problem]:
+    """A password is for somebody."""
+    if parameters.text("monitor_password") and not parameters.text("monitor_user"):
+        yield parameters.contradiction(
+            "monitor_password",
+            "parameter monitor_password is set, but monitor_user is not: set monitor_user to the database user that "
+            "has this password, or remove monitor_password",
+        )
+
+
+def check_what_replication_needs(parameters: Parameters) -> Iterator[Problem]:
+    """The modes with a primary elsewhere need its address, those with elections the list of nodes."""
+    mode = parameters.rep_mode
+    if mode in ("async", "sync") and not parameters.node_list:
+        yield parameters.contradiction(
+            "node_list",
+            f"parameter node_list is not set, but rep_mode={mode} needs it: set it to the names of all nodes that may "
+            "run this resource, separated by blanks",
+        )
+    if mode != "none" and not parameters.master_ip.strip():
+        yield parameters.contradiction(
+            "master_ip",
+            f"parameter master_ip is not set, but rep_mode={mode} needs it: set it to the address at which standbys "
+            "reach the primary",
+        )
+
+
+def check_external_standbys(parameters: Parameters) -> Iterator[Problem]:
+    """Standbys outside the cluster exist in mode sync only, and are not nodes of it."""
+    name = "external_standby_node_list"
+    external = parameters.external_standby_node_list
+    refused = Parameters.rep_mode.problem(parameters.text("rep_mode"))
+    if external and parameters.rep_mode != "sync" and not refused:
+        yield parameters.contradiction(
+            name,
+            f"parameter {name} is set, but rep_mode is {parameters.rep_mode}: set rep_mode to sync, or remove {name}",
+        )
+    both = [each for each in external if each in parameters.node_list]
+    if both:
+        yield parameters.contradiction(
+            name,
+            f"parameter {name} holds {quoted(' '.join(both))}, which node_list holds, too: a node of the "
+            "cluster belongs into node_list only",
+        )
+
+
+def check_slot_names(parameters: Parameters) -> Iterator[Problem]:
+    """Every node gets a slot of its own, and its name is one that PostgreSQL takes."""
+    prefix = parameters.replication_slot_name
+    if not prefix:
+        return
+    owners: dict[str, str] = {}
+    for node in parameters.node_list:
+        slot = slot_name(prefix, node)
+        trouble = ""
+        if not SLOT_CHARACTERS.issuperset(slot):
+            trouble = "may hold a-z, 0-9 and _ only: rename the node, or do without replication_slot_name"
+        elif len(slot) > SLOT_NAME_MAX_BYTES:
+            trouble = f"has {len(slot)} bytes, but {SLOT_NAME_MAX_BYTES} are allowed: choose a shorter prefix"
+        elif slot in owners:
+            trouble = f"node {quoted(owners[slot])} would have, too: rename a node, or do without replication_slot_name"
+        owners.setdefault(slot, node)
+        if trouble:
+            yield parameters.contradiction(
+                "replication_slot_name",
+                f"parameter replication_slot_name is {quoted(prefix)}: node {quoted(node)} would have the "
+                f"slot {quoted(slot)}, which {trouble}",
+            )
+
+
+def slot_name(prefix: str, node: str) -> str:
+    """The name of a node's replication slot: as in the shell agent, so that existing slots keep their names."""
+    return f"{prefix}_{node.lower().replace('.', '_').replace('-', '_')}"
+
+
+CROSS_CHECKS: Final[tuple[Callable[[Parameters], Iterator[Problem]], ...]] = (
+    check_monitor_password,
+    check_what_replication_needs,
+    check_external_standbys,
+    check_slot_names,
+)
