@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Applying changes, one after the other, each acknowledged before the next. The only place that writes for a
+decision.
+"""
+
+import os
+import signal
+from typing import assert_never
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.observe import open_session
+from pgsql_ra.pacemaker.attributes import Life
+from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings
+from pgsql_ra.postgres.process import server_processes
+from pgsql_ra.replication.changes import (
+    Change,
+    EndWalsender,
+    ProvokeReply,
+    PublishPosition,
+    SetDataStatus,
+    SetElection,
+    SetRecord,
+    SetScore,
+    SetStatus,
+    SetSynchronousStandbys,
+    ShowLocation,
+    WithdrawPosition,
+)
+
+
+def apply(context: Context, change: Change) -> None:
+    """Do it, and return when it is acknowledged. Raises what the attempt raises."""
+    context.log.info(f"{describe(change)}: {change.because}")
+    attributes = context.attributes
+    match change:
+        case SetScore(node, score):
+            attributes.set_score(node, score)
+        case SetDataStatus(node, value):
+            attributes.set("data-status", node, value, Life.FOREVER)
+        case SetStatus(node, value):
+            attributes.set("status", node, value, Life.REBOOT)
+        case SetRecord(node, history):
+            attributes.set("timeline", node, str(history), Life.FOREVER)
+        case PublishPosition(node, position):
+            attributes.publish_position(node, str(position))
+        case ShowLocation(node, position):
+            attributes.set_transient(node, {"xlog-loc": position.lsn.padded()})
+        case WithdrawPosition(node):
+            attributes.withdraw_position(node)
+            attributes.delete(node, "xlog-loc")
+        case SetElection(node, ""):
+            attributes.delete(node, "election")
+        case SetElection(node, value):
+            attributes.set("election", node, value, Life.REBOOT)
+        case SetSynchronousStandbys(names):
+            context.files.write(SYNCHRONOUS_FILE, synchronous_settings(names))
+            context.server.reload()
+        case ProvokeReply():
+            provoke_reply(context)
+        case EndWalsender(pid):
+            # Only if it still is a process of this server: the number may have been given to somebody else.
+            if pid in server_processes(context.pgdata):
+                os.kill(pid, signal.SIGTERM)
+        case _:
+            assert_never(change)
+
+
+def provoke_reply(context: Context) -> None:
+    """Write and flush a WAL record that means nothing to anybody."""
+    with open_session(context, context.deadline) as session:
+        session.execute("SELECT pg_logical_emit_message(true, 'pgsql-ra', '')")
+
+
+def describe(change: Change) -> str:
+    """The change in the words of the log."""
+    match change:
+        case SetScore(node, score):
+            return f"promotion score of {node} = {score}"
+        case SetDataStatus(node, value):
+            return f"data-status of {node} = {value}"
+        case SetStatus(node, value):
+            return f"status of {node} = {value}"
+        case SetRecord(node, history):
+            return f"timeline of {node} = {history}"
+        case PublishPosition(node, position):
+            return f"WAL position of {node} = {position}"
+        case ShowLocation(node, position):
+            return f"xlog-loc of {node} = {position.lsn.padded()}"
+        case WithdrawPosition(node):
+            return f"WAL position of {node} withdrawn"
+        case SetElection(node, value):
+            return f"election on {node} = {value or 'over'}"
+        case SetSynchronousStandbys(names):
+            return f"synchronous_standby_names = {', '.join(names) or '(none)'}"
+        case ProvokeReply():
+            return "a little WAL is written"
+        case EndWalsender(pid):
+            return f"end walsender {pid}"
+        case _:
+            assert_never(change)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every action works with: its parameters, its deadline, and the parts of the house it may need, made when asked
+for.
+
+Making a part costs its imports; `stop`, `meta-data` and most notifications ask for few of them.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pgsql_ra.ocf import Deadline, Log, resource_name
+from pgsql_ra.parameters import Parameters
+
+if TYPE_CHECKING:
+    from pgsql_ra.pacemaker.attributes import Attributes
+    from pgsql_ra.pacemaker.notification import Notification
+    from pgsql_ra.postgres.configuration import ConfigurationFiles
+    from pgsql_ra.postgres.programs import Programs
+    from pgsql_ra.postgres.server import Server
+    from pgsql_ra.postgres.user import DatabaseUser
+    from pgsql_ra.replication.snapshot import Policy
+
+
+class Context:
+    """One run of the agent."""
+
+    def __init__(self, action: str, environ: Mapping[str, str]) -> None:
+        self.action = action
+        self.environ = environ
+        self.log = Log(environ)
+        self.deadline = Deadline.from_environ(environ)
+        self.parameters = Parameters(environ)
+        self.resource = resource_name(environ)
+
+    @property
+    def pgdata(self) -> str:
+        """The data directory."""
+        return self.parameters.pgdata
+
+    @property
+    def replicates(self) -> bool:
+        """Whether this resource is a promotable clone of a primary and its standbys (rep_mode sync or async)."""
+        return self.parameters.rep_mode in ("sync", "async")
+
+    @cached_property
+    def node(self) -> str:
+        """This node's name in the cluster, as Pacemaker spells it."""
+        if told := self.environ.get("OCF_RESKEY_CRM_meta_on_node"):
+            return told
+        from pgsql_ra.pacemaker.attributes import local_node_name
+
+        return local_node_name(self.deadline)
+
+    @cached_property
+    def attributes(self) -> "Attributes":
+        """The cluster's attributes for this resource."""
+        from pgsql_ra.pacemaker.attributes import Attributes
+
+        return Attributes(self.resource, self.deadline)
+
+    @cached_property
+    def notification(self) -> "Notification":
+        """What Pacemaker said of the transition under way."""
+        from pgsql_ra.pacemaker.notification import Notification
+
+        return Notification.from_environ(self.environ)
+
+    @cached_property
+    def user(self) -> "DatabaseUser":
+        """The operating system user of the database. NotInstalled if there is none."""
+        from pgsql_ra.postgres.user import DatabaseUser
+
+        return DatabaseUser(self.parameters.pgdba)
+
+    @cached_property
+    def programs(self) -> "Programs":
+        """PostgreSQL's programs. NotInstalled if they are missing."""
+        from pgsql_ra.postgres.programs import Programs
+
+        return Programs(self.parameters.pgctl, self.parameters.pglibs, self.user)
+
+    @cached_property
+    def server(self) -> "Server":
+        """The server, to be started, promoted or reloaded."""
+        from pgsql_ra.postgres.server import Server, ServerOptions
+
+        given = self.parameters
+        options = ServerOptions(
+            pgdata=given.pgdata,
+            config=given.config,
+            logfile=given.logfile,
+            port=given.pgport,
+            host=given.pghost,
+            start_opt=given.start_opt,
+            ctl_opt=given.ctl_opt,
+        )
+        return Server(options, self.programs, self.log)
+
+    @cached_property
+    def files(self) -> "ConfigurationFiles":
+        """The agent's configuration files."""
+        from pgsql_ra.postgres.configuration import ConfigurationFiles
+
+        return ConfigurationFiles(self.parameters.config, self.parameters.tmpdir, self.user)
+
+    @cached_property
+    def policy(self) -> "Policy":
+        """The parameters that decisions depend on."""
+        from pgsql_ra.replication.snapshot import Mode, Policy
+
+        return Policy(
+            node=self.node.lower(),
+            mode=Mode(self.parameters.rep_mode),
+            members=tuple(name.lower() for name in self.parameters.node_list),
+            election_rounds=self.parameters.xlog_check_count,
+        )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Observe, decide, apply, and look again, until nothing is left to do or the time for it is over."""
+
+from collections.abc import Callable
+
+from pgsql_ra.actions.apply import apply
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.observe import observe_server
+from pgsql_ra.ocf import Deadline
+from pgsql_ra.pacemaker.cib import read_cluster
+from pgsql_ra.replication.changes import Plan
+from pgsql_ra.replication.lsn import Lsn
+from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot
+
+Decide = Callable[[Snapshot], Plan]
+
+
+def take_snapshot(
+    context: Context,
+    server: ServerState,
+    leaving: frozenset[str] = frozenset(),
+    mark: Lsn | None = None,
+) -> Snapshot:
+    """The cluster as it is now beside a server that was just looked at."""
+    cluster = read_cluster(context.resource, context.deadline)
+    return Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark)
+
+
+def converge(
+    context: Context,
+    decide: Decide,
+    patience: Deadline,
+    first_look: ServerState | None = None,
+    leaving: frozenset[str] = frozenset(),
+) -> tuple[ServerState, Plan]:
+    """Apply what `decide` asks for until it asks for nothing and waits for nothing, or `patience` is over.
+
+    Returns what the server was at the last look and the last plan; a plan that still waits is told in the log, and the
+    next action takes it up where this one left it.
+    """
+    server = first_look or observe_server(context, patience)
+    settled = _settled_names(server)
+    mark: Lsn | None = None
+    while True:
+        plan = decide(take_snapshot(context, server, leaving, mark))
+        for change in plan.changes:
+            apply(context, change)
+        if plan.refusal or not plan.waiting_for or patience.remaining() <= 0:
+            break
+        if not plan.changes:
+            patience.pause(plan.waiting_for, 0.03)
+        server = observe_server(context, patience)
+        # The mark is taken in a look *after* one that saw these names settled, so nothing was committed before it that
+        # did not wait for them or that it does not cover.
+        if settled is None or settled != _settled_names(server):
+            mark = None
+        elif mark is None and isinstance(server, Primary):
+            mark = server.position.lsn
+        settled = _settled_names(server)
+    if plan.stalled:
+        context.log.warning(f"for now: {plan.stalled}")
+    if plan.waiting_for and not plan.refusal:
+        context.log.info(f"left for the next look, was waiting for {plan.waiting_for}")
+    return server, plan
+
+
+def _settled_names(server: ServerState) -> tuple[str, ...] | None:
+    """The synchronous names that every commit waits by; None if that is not known."""
+    return server.synchronous_names if isinstance(server, Primary) and server.settled else None

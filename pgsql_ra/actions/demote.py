@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""demote: the primary is down, and a standby is left behind unless this transition stops the instance anyway."""
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
+from pgsql_ra.actions.observe import is_configured_as_standby
+from pgsql_ra.actions.stop import escalation_seconds
+from pgsql_ra.ocf import AgentError, Exit
+from pgsql_ra.postgres.process import postmaster, server_processes
+from pgsql_ra.postgres.process import stop as stop_server
+
+
+def demote(context: Context) -> Exit:
+    """SUCCESS when this node has no primary. Errors as in actions.standby if the standby does not come up."""
+    if not context.replicates:
+        context.log.error(f"a resource with rep_mode={context.parameters.rep_mode} cannot be demoted")
+        return Exit.UNIMPLEMENTED
+    mark_not_promotable(context)
+    is_standby = is_configured_as_standby(context.pgdata) and postmaster(context.pgdata) is not None
+    stops_next = context.node.lower() in context.notification.stop
+    if is_standby and not stops_next:
+        return Exit.SUCCESS
+    if server_processes(context.pgdata):
+        if not is_standby:
+            checkpoint(context)
+        stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
+        context.log.info("the primary is stopped")
+    mark_stopped(context)
+    if not stops_next:
+        from pgsql_ra.actions.standby import bring_up_standby
+
+        bring_up_standby(context)
+    return Exit.SUCCESS
+
+
+def checkpoint(context: Context) -> None:
+    """Write out most of what the shutdown checkpoint would have to, while the server still takes commits."""
+    from pgsql_ra.postgres.session import connect
+
+    given = context.parameters
+    limit = context.deadline.within(context.deadline.remaining() / 3)
+    try:
+        with connect(context.pgdata, context.user, given.pgdb, "", "", limit) as session:
+            session.execute("CHECKPOINT")
+    except AgentError as error:
+        context.log.info(f"no checkpoint before the shutdown: {error}")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""monitor: what is, not what was hoped. A probe changes nothing; a recurring monitor also does the replication's
+work.
+"""
+
+from collections.abc import Callable
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.ocf import AgentError, Exit, NotSafe, ServerFailure, is_probe, say_exit_reason
+from pgsql_ra.postgres.process import postmaster, server_processes
+
+
+def monitor(context: Context) -> Exit:
+    """NOT_RUNNING, SUCCESS for a standby (or a single instance), PROMOTED for a primary, FAILED_PROMOTED for a primary
+    that does not answer. ServerFailure for another server that does not answer.
+    """
+    if not server_processes(context.pgdata):
+        return Exit.NOT_RUNNING
+    # From here on it takes SQL, whose driver costs more than all the rest.
+    from pgsql_ra.actions.observe import describe, is_configured_as_standby, observe_server
+    from pgsql_ra.replication.snapshot import Primary, Standby, Stopped
+
+    probe = is_probe(context.action, context.environ)
+    state = observe_server(context, context.deadline.within(2.0 if probe else context.deadline.remaining() / 2))
+    works = context.replicates and not probe and not context.parameters.problems
+    match state:
+        case Stopped():
+            return Exit.NOT_RUNNING
+        case Standby():
+            if works:
+                from pgsql_ra.actions.replicate import watch_primary
+
+                _without_failing(context, lambda: watch_primary(context, state))
+            return Exit.SUCCESS
+        case Primary():
+            if not probe:
+                run_monitor_sql(context)
+            if works:
+                from pgsql_ra.actions.replicate import reconcile_standbys
+
+                _without_failing(context, lambda: reconcile_standbys(context, state))
+            return Exit.PROMOTED if context.replicates else Exit.SUCCESS
+        case _:
+            if context.replicates and not probe and not is_configured_as_standby(context.pgdata):
+                context.log.error(describe(state))
+                say_exit_reason(context.environ, describe(state))
+                return Exit.FAILED_PROMOTED
+            raise ServerFailure(describe(state))
+
+
+def status(context: Context) -> Exit:
+    """SUCCESS if a postmaster runs, else NOT_RUNNING."""
+    return Exit.SUCCESS if postmaster(context.pgdata) else Exit.NOT_RUNNING
+
+
+def run_monitor_sql(context: Context) -> None:
+    """Run the administrator's own check, if there is one. ServerFailure with the server's words if it fails."""
+    given = context.parameters
+    if given.monitor_sql == type(given).monitor_sql.default:
+        return
+    from pgsql_ra.actions.observe import open_session
+
+    with open_session(context, context.deadline) as session:
+        session.execute(given.monitor_sql.encode())
+
+
+def _without_failing(context: Context, work: Callable[[], None]) -> None:
+    """A healthy server is not failed because Pacemaker did not take an attribute; the next monitor tries again.
+
+    That a standby can never follow the primary (NotSafe) is no such thing: it is said by a failure.
+    """
+    try:
+        work()
+    except NotSafe:
+        raise
+    except AgentError as error:
+        context.log.error(f"the replication's state could not be brought up to date: {error}")
+        say_exit_reason(context.environ, f"the replication's state could not be brought up to date: {error}")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""notify: what the cluster is about to do, or has done, with the other instances.
+
+Pacemaker ignores the exit code and waits for every instance before it goes on, so a notification that does not matter
+here must cost nothing, and one that does has a deadline of its own. What each one is for:
+
+  pre-stop     the primary releases a synchronous standby *before* it stops, so that no commit waits for it
+  post-stop    the primary goes on without a standby that stopped, or that was fenced
+  post-start   a standby came: the primary takes it in; without a primary, the standbys elect one
+  pre-promote  every standby says where its WAL ends, so that the newest one is promoted
+
+The others are not for us. After a promotion the monitors start at once and do what is to be done; a notification before
+them would only keep the virtual IP waiting.
+"""
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.ocf import AgentError, Exit
+from pgsql_ra.postgres.process import postmaster
+
+
+def notify(context: Context) -> Exit:
+    """Always SUCCESS: nothing that a notification could say would change Pacemaker's mind."""
+    if not context.replicates or context.parameters.problems:
+        return Exit.SUCCESS
+    try:
+        _react(context)
+    except AgentError as error:
+        context.log.error(f"{context.notification.kind}-{context.notification.operation}: {error}")
+    return Exit.SUCCESS
+
+
+def _react(context: Context) -> None:
+    notification = context.notification
+    own = context.node.lower()
+    match (notification.kind, notification.operation):
+        case ("pre", "stop"):
+            leaving = notification.stop - {own}
+            if leaving and _runs_primary(context):
+                _reconcile(context, leaving)
+        case ("post", "stop"):
+            if notification.stop - {own} and _runs_primary(context):
+                _reconcile(context, notification.stop)
+        case ("post", "start"):
+            _welcome(context)
+        case ("pre", "promote"):
+            _freeze(context)
+
+
+def _runs_primary(context: Context) -> bool:
+    from pgsql_ra.actions.observe import is_configured_as_standby
+
+    return postmaster(context.pgdata) is not None and not is_configured_as_standby(context.pgdata)
+
+
+def _runs_standby(context: Context) -> bool:
+    from pgsql_ra.actions.observe import is_configured_as_standby
+
+    return postmaster(context.pgdata) is not None and is_configured_as_standby(context.pgdata)
+
+
+def _reconcile(context: Context, leaving: frozenset[str]) -> None:
+    from pgsql_ra.actions.replicate import reconcile_standbys
+
+    reconcile_standbys(context, leaving=leaving)
+
+
+def _welcome(context: Context) -> None:
+    if _runs_primary(context):
+        _reconcile(context, frozenset())
+    elif _runs_standby(context) and not (context.notification.promoted - context.notification.demote):
+        from pgsql_ra.actions.replicate import elect_if_needed
+
+        elect_if_needed(context)
+
+
+def _freeze(context: Context) -> None:
+    """Nothing to compare if the node that is promoted is the only standby."""
+    notification = context.notification
+    others = (
+        (notification.unpromoted | notification.start | notification.demote) - notification.stop - notification.promote
+    )
+    if not others or not notification.promote or not _runs_standby(context):
+        return
+    from pgsql_ra.actions.replicate import freeze_position
+
+    freeze_position(context, min(notification.promote))

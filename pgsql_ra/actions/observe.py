@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looking at the server: the kernel, postmaster.pid and SQL merged once into one ServerState."""
+
+import os
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.ocf import AgentError, Deadline
+from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
+from pgsql_ra.replication.snapshot import Primary, ServerState, Standby, Starting, Stopped, Unresponsive
+
+if TYPE_CHECKING:
+    from pgsql_ra.postgres.session import Session
+
+LOOK_AGAIN_SECONDS = 0.1
+
+
+def observe_server(context: Context, patience: Deadline) -> ServerState:
+    """What the server is now. While it refuses connections but lives (it recovers from the crash of a backend, say),
+    look again until `patience` is over.
+    """
+    while True:
+        state = _look_once(context, patience)
+        if not isinstance(state, Starting) or patience.remaining() <= LOOK_AGAIN_SECONDS:
+            return state
+        patience.pause("the server to take connections", LOOK_AGAIN_SECONDS)
+
+
+def _look_once(context: Context, patience: Deadline) -> ServerState:
+    pid = postmaster(context.pgdata)
+    if pid is None:
+        left = server_processes(context.pgdata)
+        if left:
+            return Unresponsive(left[0], f"the postmaster is gone, but processes of its server are left: {left}")
+        return Stopped()
+    file = PidFile.read(context.pgdata)
+    if file is not None and file.pid == pid and file.status in (PostmasterStatus.STARTING, PostmasterStatus.STOPPING):
+        return Starting(pid, f"the server is {file.status.value}")
+    from pgsql_ra.postgres.session import Refused, look
+
+    try:
+        with open_session(context, patience) as session:
+            return look(session, context.pgdata, pid)
+    except Refused as error:
+        # It may be on its way up or down; whether it lives is asked again in the next look.
+        return Starting(pid, str(error))
+    except AgentError as error:
+        return Unresponsive(pid, str(error))
+
+
+def open_session(context: Context, deadline: Deadline) -> "AbstractContextManager[Session]":
+    """A session with the local server as the monitoring user."""
+    from pgsql_ra.postgres.session import connect
+
+    given = context.parameters
+    return connect(context.pgdata, context.user, given.pgdb, given.monitor_user, given.monitor_password, deadline)
+
+
+def is_configured_as_standby(pgdata: str) -> bool:
+    """Whether the server, if it runs, is a standby: a promotion removes the file. Costs nothing, unlike SQL."""
+    return os.path.exists(os.path.join(pgdata, "standby.signal"))
+
+
+def describe(state: ServerState) -> str:
+    """The state in words."""
+    match state:
+        case Stopped(because=because) | Unresponsive(because=because) | Starting(because=because):
+            return because
+        case Standby():
+            return "the server is a standby"
+        case Primary():
+            return "the server is a primary"

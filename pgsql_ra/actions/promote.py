@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""promote: this standby becomes the primary, after the records say that nobody else may."""
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.observe import describe, observe_server
+from pgsql_ra.actions.replicate import prepare_promotion, reconcile_standbys
+from pgsql_ra.ocf import Exit, ServerFailure
+from pgsql_ra.replication.snapshot import Primary, ServerState, Standby
+
+
+def promote(context: Context) -> Exit:
+    """SUCCESS when the server takes writes and the cluster knows it. NotSafe if it must not be promoted."""
+    if not context.replicates:
+        context.log.error(f"a resource with rep_mode={context.parameters.rep_mode} cannot be promoted")
+        return Exit.UNIMPLEMENTED
+    state = observe_server(context, context.deadline)
+    if isinstance(state, Standby):
+        state = prepare_promotion(context)
+        if isinstance(state, Standby):
+            context.server.promote(context.deadline)
+            state = _await_primary(context)
+    if not isinstance(state, Primary):
+        raise ServerFailure(f"there is no server to promote in {context.pgdata}: {describe(state)}")
+    reconcile_standbys(context, state)
+    return Exit.SUCCESS
+
+
+def _await_primary(context: Context) -> ServerState:
+    """Wait until the server has left recovery, which takes as long as replaying what it received."""
+    while True:
+        state = observe_server(context, context.deadline)
+        if not isinstance(state, Standby):
+            return state
+        context.deadline.pause("the server to leave recovery", 0.02)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The replication's work of an action, in a loop of look, decide and apply (see converge) with the decision that
+fits.
+"""
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.converge import converge, take_snapshot
+from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
+from pgsql_ra.replication import primary, promotion
+from pgsql_ra.replication.changes import Plan
+from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standby, Stopped
+
+STEP_SECONDS = 3.0
+"""How long a monitor or a notification stays for a step that takes a moment; the next one goes on with it."""
+FREEZE_SECONDS = 5.0
+"""How long standbys wait for each other's positions before a promotion."""
+
+
+def patience(context: Context, seconds: float = STEP_SECONDS) -> Deadline:
+    """The time for steps that need another look."""
+    return context.deadline.within(seconds)
+
+
+def reconcile_standbys(
+    context: Context, first_look: ServerState | None = None, leaving: frozenset[str] = frozenset()
+) -> None:
+    """As the primary: bring every standby's record, score and synchronous role to what it is able to give."""
+
+    def decide(snapshot: Snapshot) -> Plan:
+        return primary.reconcile(snapshot, snapshot.server) if isinstance(snapshot.server, Primary) else Plan()
+
+    _, plan = converge(context, decide, patience(context), first_look, leaving)
+    if plan.refusal:
+        # Stopping one of two primaries is Pacemaker's and a person's business; neither may look healthier.
+        context.log.error(plan.refusal)
+        say_exit_reason(context.environ, plan.refusal)
+
+
+def watch_primary(context: Context, first_look: ServerState | None = None) -> None:
+    """As a standby: an election if there is no primary. NotSafe if the primary can never be followed from here."""
+
+    def decide(snapshot: Snapshot) -> Plan:
+        return promotion.watch(snapshot, snapshot.server) if isinstance(snapshot.server, Standby) else Plan()
+
+    _, plan = converge(context, decide, patience(context), first_look)
+    if plan.refusal:
+        raise NotSafe(plan.refusal)
+
+
+def elect_if_needed(context: Context) -> None:
+    """As a standby that just started without a primary: an election, unless somebody can be promoted already.
+
+    The cluster is looked at first: in a failover there is such a somebody, and asking the server would only take time.
+    """
+    if not promotion.heir(take_snapshot(context, Stopped())):
+        watch_primary(context)
+
+
+def freeze_position(context: Context, promoted: str) -> None:
+    """As a standby, before `promoted` is promoted: say where the WAL ends, and let the best have the score."""
+
+    def decide(snapshot: Snapshot) -> Plan:
+        return promotion.freeze(snapshot, snapshot.server, promoted) if isinstance(snapshot.server, Standby) else Plan()
+
+    converge(context, decide, patience(context, FREEZE_SECONDS))
+
+
+def prepare_promotion(context: Context) -> ServerState:
+    """As a standby that is to be promoted: every record that has to stand before. NotSafe if it must not be.
+
+    Returns what the server was at the last look.
+    """
+
+    def decide(snapshot: Snapshot) -> Plan:
+        return promotion.decide_promotion(snapshot, snapshot.server) if isinstance(snapshot.server, Standby) else Plan()
+
+    server, plan = converge(context, decide, patience(context, context.deadline.remaining() / 2))
+    if plan.refusal or plan.waiting_for:
+        raise NotSafe(f"not promoted: {plan.refusal or 'waited in vain for ' + plan.waiting_for}")
+    return server

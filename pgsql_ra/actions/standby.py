@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bringing the server up as a standby: for `start`, and for `demote`, which leaves one behind."""
+
+import os
+import shlex
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.marks import mark_alone
+from pgsql_ra.ocf import NotInstalled, NotPermitted, NotSafe, ServerFailure
+from pgsql_ra.pacemaker.cib import read_cluster
+from pgsql_ra.postgres.configuration import (
+    RECOVERY_FILE,
+    SYNCHRONOUS_FILE,
+    primary_conninfo,
+    recovery_settings,
+    synchronous_settings,
+    write_standby_signal,
+)
+from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
+from pgsql_ra.postgres.server import last_words
+from pgsql_ra.replication.rejoin import LocalData, Refuse, decide_rejoin
+
+LOCK_FILE = "PGSQL.lock"
+TARGET_PRIMARY_VERSION = 14
+OLDEST_VERSION = 12
+"""The first PostgreSQL whose standbys are made by standby.signal and ordinary settings."""
+
+
+def bring_up_standby(context: Context) -> None:
+    """Start the server as a standby of whoever is or becomes the primary. Nothing is written before all is checked.
+
+    NotSafe if its data may not follow the primary that runs; ServerFailure with the server's own words if it does not
+    come up; NotInstalled and NotPermitted for what is missing on this node.
+    """
+    major = check_data_directory(context)
+    check_shell_agent_lock(context)
+    check_may_follow(context)
+    write_configuration(context, major)
+    check_synchronous_names(context)
+    write_standby_signal(context.pgdata, context.user)
+    context.server.start(context.deadline)
+    mark_alone(context)
+
+
+def bring_up_single(context: Context) -> None:
+    """Start the server as it is (rep_mode none): a single instance, whose files the agent leaves alone."""
+    check_data_directory(context)
+    if not os.path.isfile(context.parameters.config):
+        raise NotInstalled(f"there is no configuration file {context.parameters.config} (parameter config)")
+    context.server.start(context.deadline)
+
+
+def bring_up_outside_standby(context: Context) -> None:
+    """Start the server as a standby of a primary outside of this cluster (rep_mode slave): nobody promotes it here."""
+    check_data_directory(context)
+    write_recovery_settings(context, context.parameters.primary_conninfo_opt)
+    context.files.include(RECOVERY_FILE)
+    write_standby_signal(context.pgdata, context.user)
+    context.server.start(context.deadline)
+
+
+def check_data_directory(context: Context) -> int:
+    """The data directory is there, it is one, it is the database user's, and of a version this agent knows.
+
+    Returns PostgreSQL's major version.
+    """
+    pgdata, user = context.pgdata, context.user
+    version_file = os.path.join(pgdata, "PG_VERSION")
+    if not os.path.isdir(pgdata):
+        raise NotInstalled(f"there is no data directory {pgdata} on this node (parameter pgdata)")
+    try:
+        with open(version_file, encoding="ascii", errors="replace") as file:
+            version = file.read().strip()
+    except FileNotFoundError:
+        raise NotInstalled(
+            f"{pgdata} is not a data directory (it has no PG_VERSION): clone the primary with pg_basebackup first"
+        ) from None
+    major = version.partition(".")[0]
+    if not major.isdigit() or int(major) < OLDEST_VERSION:
+        raise NotInstalled(
+            f"{pgdata} belongs to PostgreSQL {version}; this agent runs version {OLDEST_VERSION} and later"
+        )
+    details = os.stat(pgdata)
+    if details.st_uid != user.uid:
+        raise NotPermitted(f"the data directory {pgdata} does not belong to {user.name}: chown -R {user.name} {pgdata}")
+    if details.st_mode & 0o027:
+        raise NotPermitted(
+            f"the data directory {pgdata} has mode {details.st_mode & 0o777:04o}, and PostgreSQL wants 0700 or 0750:"
+            f" chmod 0700 {pgdata}"
+        )
+    return int(major)
+
+
+def check_shell_agent_lock(context: Context) -> None:
+    """A lock that ocf:heartbeat:pgsql left says that this node's data may be inconsistent: a person decides."""
+    lock = context.files.path(LOCK_FILE)
+    if os.path.exists(lock):
+        raise NotSafe(
+            f"{lock} exists, left by ocf:heartbeat:pgsql: this node's data may differ from the cluster's. Rebuild it"
+            " from the primary (or make sure that it is the newest copy), remove the file, then crm_resource --cleanup"
+        )
+
+
+def check_may_follow(context: Context) -> None:
+    """The rule for former primaries (replication.rejoin), on facts from the control file and the WAL."""
+    control = read_control(context.pgdata, context.programs, context.deadline)
+    cluster = read_cluster(context.resource, context.deadline)
+    if control.was_primary:
+        limit = context.deadline.within(context.deadline.remaining() / 2)
+        end = end_of_wal(context.pgdata, control, context.programs, limit)
+    else:
+        end = least_end_of_wal(context.pgdata, control)
+    verdict = decide_rejoin(context.node, LocalData(control.was_primary, end), cluster)
+    if isinstance(verdict, Refuse):
+        raise NotSafe(verdict.because)
+    context.log.info(f"the server starts as a standby: {verdict.because}")
+
+
+def write_configuration(context: Context, major: int) -> None:
+    """The agent's two files and the lines that include them."""
+    write_recovery_settings(context, only_from_primary(major, context.parameters.primary_conninfo_opt))
+    # A server that starts waits for nobody: whoever it becomes the primary of has to prove itself first.
+    context.files.write(SYNCHRONOUS_FILE, synchronous_settings(()))
+    context.files.include(RECOVERY_FILE, SYNCHRONOUS_FILE)
+
+
+def only_from_primary(major: int, options: str) -> str:
+    """Connection options that make a standby follow a server that takes writes, and nothing else.
+
+    A demoted primary still has the virtual IP for a moment. Without this it would stream from itself, and hold on to
+    that connection for wal_receiver_timeout after the address has gone; another standby would follow it into a dead
+    end.
+    """
+    if "target_session_attrs" in options:
+        return options
+    # libpq knows "primary" from version 14 on; "read-write" asks the same of older ones.
+    return f"target_session_attrs={'primary' if major >= TARGET_PRIMARY_VERSION else 'read-write'} {options}".strip()
+
+
+def write_recovery_settings(context: Context, options: str) -> None:
+    """The file that tells a standby where its primary is."""
+    given, files = context.parameters, context.files
+    conninfo = primary_conninfo(given.master_ip, given.pgport, given.repuser, context.node.lower(), options)
+    recovery = recovery_settings(
+        {
+            "primary_conninfo": conninfo,
+            "restore_command": given.restore_command,
+            "recovery_target_timeline": "latest",
+            "archive_cleanup_command": given.archive_cleanup_command,
+            "recovery_end_command": given.recovery_end_command,
+        }
+    )
+    files.prepare_directory()
+    files.write(RECOVERY_FILE, recovery)
+
+
+def check_synchronous_names(context: Context) -> None:
+    """Nothing else may set synchronous_standby_names: the agent could not switch it off.
+
+    The server's own program reads its whole configuration for that, ALTER SYSTEM's part too, so what cannot be read is
+    found here as well.
+    """
+    given = context.parameters
+    options = ["-D", context.pgdata, "-c", f"config_file={given.config}", *shlex.split(given.start_opt)]
+    done = context.programs.run("postgres", [*options, "-C", "synchronous_standby_names"], context.deadline)
+    if done.returncode != 0:
+        raise ServerFailure(f"the server cannot read its configuration: {last_words(done.stderr)}")
+    if names := done.stdout.strip():
+        raise NotInstalled(
+            f"synchronous_standby_names is set to {names!r} outside of {context.files.path(SYNCHRONOUS_FILE)}, which"
+            f" the agent writes: remove it from {given.config} and postgresql.auto.conf (ALTER SYSTEM RESET)"
+        )

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""start: the server runs, in the replicating modes as a standby; promotion is another action."""
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
+from pgsql_ra.actions.observe import describe, observe_server
+from pgsql_ra.actions.validate_all import require_valid_parameters
+from pgsql_ra.ocf import Exit, ServerFailure
+from pgsql_ra.replication.snapshot import Primary, Standby, Stopped
+
+
+def start(context: Context) -> Exit:
+    """SUCCESS when the server takes connections, or already did. Errors: those of actions.standby, InvalidParameter."""
+    from pgsql_ra.actions.standby import bring_up_outside_standby, bring_up_single, bring_up_standby
+
+    require_valid_parameters(context)
+    state = observe_server(context, context.deadline)
+    if isinstance(state, Standby) or (isinstance(state, Primary) and context.parameters.rep_mode == "none"):
+        return Exit.SUCCESS
+    if not isinstance(state, Stopped):
+        raise ServerFailure(f"a server runs in {context.pgdata} already, and not as a standby: {describe(state)}")
+    match context.parameters.rep_mode:
+        case "none":
+            bring_up_single(context)
+        case "slave":
+            bring_up_outside_standby(context)
+        case _:
+            mark_not_promotable(context)
+            mark_stopped(context)
+            bring_up_standby(context)
+    return Exit.SUCCESS

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""stop: no process of this data directory lives. It asks for nothing else: no valid parameters, no database, no
+cluster.
+
+A failed stop gets the node fenced, and a stop that lies loses data, so this module and what it imports stay small.
+"""
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
+from pgsql_ra.ocf import Exit
+from pgsql_ra.postgres.process import server_processes
+from pgsql_ra.postgres.process import stop as stop_server
+
+
+def stop(context: Context) -> Exit:
+    """SUCCESS when nothing runs. DeadlineExceeded if a process cannot be ended."""
+    if context.replicates:
+        mark_not_promotable(context)
+    if server_processes(context.pgdata):
+        stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
+        context.log.info(f"the server in {context.pgdata} is stopped")
+    if context.replicates:
+        mark_stopped(context)
+    return Exit.SUCCESS
+
+
+def escalation_seconds(context: Context) -> float:
+    """How long a fast shutdown may take: as the administrator says, and never so long that no time is left for more."""
+    given = context.parameters
+    wanted = given.stop_escalate_in_slave if context.replicates else given.stop_escalate
+    return min(float(wanted), max(0.0, context.deadline.remaining() - 10.0, context.deadline.remaining() / 2))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command `pgsql-ra` for people: what the cluster knows of a resource, and the agent's actions by hand."""
+
+import os
+
+import click
+
+from pgsql_ra import __version__
+from pgsql_ra.agent import ACTIONS
+from pgsql_ra.agent import main as run_action
+from pgsql_ra.ocf import AgentError, Deadline
+
+QUERY_SECONDS = 10.0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pgsql-ra")
+def main() -> None:
+    """The PostgreSQL resource agent for Pacemaker."""
+
+
+@main.command()
+@click.argument("resource", default="pgsql")
+def show(resource: str) -> None:
+    """What the cluster knows of RESOURCE (the primitive's name), a line for each node.
+
+    It reads the same attributes as the agent: who is the primary, what is recorded of every copy of the data, and who
+    could be promoted.
+    """
+    from pgsql_ra.pacemaker.cib import read_cluster
+
+    try:
+        cluster = read_cluster(resource, Deadline(QUERY_SECONDS))
+    except AgentError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"quorum: {'yes' if cluster.quorum else 'NO'}   fencing: {'on' if cluster.fencing else 'OFF'}")
+    heads = ("node", "membership", "role", "status", "data-status", "score", "timeline", "election")
+    rows = [
+        (
+            node.name,
+            node.membership.value,
+            node.role.value,
+            node.status,
+            node.data_status,
+            node.score,
+            str(node.record or ""),
+            node.election,
+        )
+        for node in cluster.nodes
+    ]
+    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    for row in [heads, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("action", type=click.Choice(ACTIONS))
+@click.pass_context
+def action(context: click.Context, action: str) -> None:
+    """Run one OCF action by hand, with the parameters in the environment (OCF_RESKEY_*); exits with its code."""
+    context.exit(run_action(["pgsql", action], os.environ))

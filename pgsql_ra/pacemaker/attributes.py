@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writing node attributes and promotion scores, one acknowledged write at a time.
+
+Two lives: *transient* values are attrd's (lost when the node leaves), *permanent* ones are in the CIB. Options are
+spelled `--name=value` throughout: `-v -INFINITY` is misread by Pacemaker before 2.1.6. Transient values go through
+attrd_updater, because crm_attribute silently writes the CIB's status section when attrd cannot be reached, and attrd
+then wipes it out.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from pgsql_ra.ocf import Deadline
+from pgsql_ra.pacemaker.command import run, run_together
+
+
+class Life(Enum):
+    """How long an attribute's value lives."""
+
+    REBOOT = "reboot"
+    FOREVER = "forever"
+
+
+class Attributes:
+    """The node attributes of one resource."""
+
+    def __init__(self, resource: str, deadline: Deadline) -> None:
+        self._resource = resource
+        self._deadline = deadline
+
+    def set_score(self, node: str, score: str) -> None:
+        """Set a node's promotion score."""
+        self._write(f"master-{self._resource}", node, score, Life.REBOOT)
+
+    def set(self, name: str, node: str, value: str, life: Life) -> None:
+        """Set `<resource>-<name>` of a node. Returns when Pacemaker has acknowledged it; ClusterFailure if it does
+        not.
+        """
+        self._write(f"{self._resource}-{name}", node, value, life)
+
+    def set_transient(self, node: str, values: Mapping[str, str]) -> None:
+        """Set several transient `<resource>-<name>` of a node at once; in no particular order."""
+        updates = ([f"--name={self._resource}-{name}", f"--update={value}"] for name, value in values.items())
+        run_together([["attrd_updater", f"--node={node}", *update] for update in updates], self._deadline)
+
+    def publish_position(self, node: str, position: str) -> None:
+        """Set the position of a node as a *private* attribute: attrd alone knows it.
+
+        A value in the CIB would make Pacemaker abort the promotion under way and begin it again.
+        """
+        run([*self._position(node), f"--update={position}"], self._deadline)
+
+    def withdraw_position(self, node: str) -> None:
+        """Empty the position of a node (attrd keeps the name)."""
+        run([*self._position(node), "--delete"], self._deadline)
+
+    def _position(self, node: str) -> list[str]:
+        return ["attrd_updater", "--private", f"--name={self._resource}-position", f"--node={node}"]
+
+    def delete(self, node: str, *names: str) -> None:
+        """Delete transient `<resource>-<name>` of a node; those that are not there are fine."""
+        deletions = ([f"--name={self._resource}-{name}", "--delete"] for name in names)
+        run_together([["attrd_updater", f"--node={node}", *deletion] for deletion in deletions], self._deadline)
+
+    def _write(self, attribute: str, node: str, value: str, life: Life) -> None:
+        target = ["crm_attribute", "--lifetime=forever"] if life is Life.FOREVER else ["attrd_updater"]
+        run([*target, f"--name={attribute}", f"--node={node}", f"--update={value}"], self._deadline)
+
+
+def local_node_name(deadline: Deadline) -> str:
+    """This node's name in the cluster; only for callers that Pacemaker did not tell it
+    (OCF_RESKEY_CRM_meta_on_node).
+    """
+    return run(["crm_node", "--name"], deadline).strip()

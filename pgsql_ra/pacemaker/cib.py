@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reading the cluster: one `cibadmin --query`, parsed into the state that decisions look at.
+
+The local replica answers (about 10 ms). crm_mon would show roles and "unclean" ready made, but leaves out the permanent
+attributes of nodes that are offline, which is what a failover is about. Formats: Pacemaker 2.0 to 3.0.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from lxml import etree
+
+from pgsql_ra.ocf import ClusterFailure, Deadline
+from pgsql_ra.pacemaker.command import execute
+from pgsql_ra.replication.lsn import History, Position
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role
+
+_TRUE = ("1", "true", "yes", "on", "y")
+
+
+def read_cluster(resource: str, deadline: Deadline) -> ClusterState:
+    """The state of the cluster, as far as `resource` is concerned. ClusterFailure if Pacemaker does not answer."""
+    positions = ["attrd_updater", "--query", "--all", f"--name={resource}-position"]
+    cib, attrd = execute([["cibadmin", "--query"], positions], deadline)
+    # attrd fails if nobody ever published a position; the codes for that differ between versions (6, 78, 105).
+    return parse(cib.succeeded(), resource, parse_positions(attrd.out if attrd.status == 0 else ""))
+
+
+_PUBLISHED = re.compile(r'\bhost="([^"]*)" value="([^"]*)"')
+
+
+def parse_positions(text: str) -> dict[str, Position]:
+    """Positions by node name in lower case, from what `attrd_updater --query --all` prints.
+
+    >>> parse_positions('name="pgsql-position" host="Node1" value="0/40 2:1@0/4"')["node1"].timeline
+    2
+    """
+    found = {host.lower(): _position(value) for host, value in _PUBLISHED.findall(text)}
+    return {host: position for host, position in found.items() if position is not None}
+
+
+def parse(text: str, resource: str, positions: Mapping[str, Position] | None = None) -> ClusterState:
+    """Read a CIB, beside the positions that were published. ClusterFailure if it is not a CIB."""
+    try:
+        cib = etree.fromstring(text.encode())
+    except etree.XMLSyntaxError as error:
+        raise ClusterFailure(f"cibadmin printed something that is not a CIB: {error}") from error
+    options = {
+        str(pair.get("name")): str(pair.get("value"))
+        for pair in cib.iterfind("configuration/crm_config/cluster_property_set[@id='cib-bootstrap-options']/nvpair")
+    }
+    fencing = options.get("stonith-enabled", "true").lower() in _TRUE
+    states = {str(state.get("id")): state for state in cib.iterfind("status/node_state")}
+    nodes = tuple(
+        _node(node, states.get(str(node.get("id"))), resource, fencing, positions or {})
+        for node in cib.iterfind("configuration/nodes/node")
+        if node.get("uname")
+    )
+    return ClusterState(
+        quorum=cib.get("have-quorum", "0").lower() in _TRUE,
+        fencing=fencing,
+        nodes=nodes,
+        quorum_needed=options.get("no-quorum-policy", "stop") != "ignore",
+    )
+
+
+def _node(
+    node: etree._Element,
+    state: etree._Element | None,
+    resource: str,
+    fencing: bool,
+    positions: Mapping[str, Position],
+) -> NodeState:
+    values = _values(node.iterfind("instance_attributes/nvpair"))
+    role = Role.STOPPED
+    if state is not None:
+        values |= _values(state.iterfind("transient_attributes/instance_attributes/nvpair"))
+        role = _role(state, resource)
+    return NodeState(
+        name=str(node.get("uname")),
+        membership=_membership(state, fencing),
+        role=role,
+        data_status=values.get(f"{resource}-data-status", ""),
+        status=values.get(f"{resource}-status", ""),
+        score=values.get(f"master-{resource}", ""),
+        position=positions.get(str(node.get("uname")).lower()),
+        record=_history(values.get(f"{resource}-timeline", "")),
+        location=values.get(f"{resource}-xlog-loc", ""),
+        election=values.get(f"{resource}-election", ""),
+    )
+
+
+def _values(pairs: Iterable[etree._Element]) -> dict[str, str]:
+    return {str(pair.get("name")): str(pair.get("value", "")) for pair in pairs}
+
+
+def _position(text: str) -> Position | None:
+    """A published position; None if there is none or it is not one (somebody else's value counts as unknown)."""
+    try:
+        return Position.parse(text) if text else None
+    except ValueError:
+        return None
+
+
+def _history(text: str) -> History | None:
+    try:
+        return History.parse(text) if text else None
+    except ValueError:
+        return None
+
+
+def _membership(state: etree._Element | None, fencing: bool) -> Membership:
+    """By the rules of the scheduler (determine_online_status_fencing in lib/pengine/unpack.c), and never more
+    optimistic.
+
+    in_ccm and crmd are true/online up to Pacemaker 2.1.6 and epoch seconds from 2.1.7 on (0: not a member).
+    """
+    if state is None:
+        return Membership.UNCLEAN if fencing else Membership.CLEAN
+    in_corosync = _is_up(state.get("in_ccm"))
+    in_pacemaker = _is_up(state.get("crmd"))
+    if in_corosync and in_pacemaker and state.get("join") == "member":
+        return Membership.MEMBER
+    if in_pacemaker:
+        return Membership.UNCLEAN  # joining or leaving: not to be counted on either way
+    if state.get("expected") == "down" or not fencing:
+        return Membership.CLEAN
+    return Membership.UNCLEAN
+
+
+def _is_up(value: str | None) -> bool:
+    if value is None:
+        return False
+    return value.lower() in ("true", "online") or (value.isdigit() and int(value) > 0)
+
+
+def _role(state: etree._Element, resource: str) -> Role:
+    """The role that the last finished operation left this resource in.
+
+    A recurring monitor is no such operation: when it finds another role, Pacemaker first acts, and that is recorded.
+    """
+    role, last = Role.STOPPED, -1
+    for history in state.iterfind("lrm/lrm_resources/lrm_resource"):
+        if str(history.get("id")).partition(":")[0] != resource:
+            continue
+        for operation in history.iterfind("lrm_rsc_op"):
+            found = _role_after(operation)
+            call = int(operation.get("call-id", "-1"))
+            if found is not None and call > last:
+                role, last = found, call
+    return role
+
+
+def _role_after(operation: etree._Element) -> Role | None:
+    if operation.get("op-status") == "-1" or operation.get("interval", "0") != "0":
+        return None
+    after = {
+        ("start", "0"): Role.UNPROMOTED,
+        ("promote", "0"): Role.PROMOTED,
+        ("demote", "0"): Role.UNPROMOTED,
+        ("stop", "0"): Role.STOPPED,
+        ("monitor", "0"): Role.UNPROMOTED,
+        ("monitor", "7"): Role.STOPPED,
+        ("monitor", "8"): Role.PROMOTED,
+    }
+    return after.get((str(operation.get("operation")), str(operation.get("rc-code"))))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The configuration files that the agent writes: recovery settings and synchronous_standby_names, each in a file of its
+own in tmpdir, and the lines in the server's configuration that include them.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+
+from pgsql_ra.ocf import NotInstalled, NotPermitted
+from pgsql_ra.postgres.user import DatabaseUser
+
+RECOVERY_FILE = "recovery.conf"
+SYNCHRONOUS_FILE = "rep_mode.conf"
+_NOTE = "# added by pgsql-ra"
+
+
+def quote(value: str) -> str:
+    """A value as postgresql.conf wants it (src/backend/utils/misc/guc-file.l): quotes doubled, backslashes too.
+
+    >>> quote("it's")
+    "'it''s'"
+    """
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def quote_conninfo(value: str) -> str:
+    r"""A value within a connection string (libpq, conninfo_parse).
+
+    >>> quote_conninfo(r"a'b\c d")
+    "'a\\'b\\\\c d'"
+    """
+    if re.fullmatch(r"[A-Za-z0-9_.:/-]+", value):
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def primary_conninfo(host: str, port: int, user: str, node: str, options: str) -> str:
+    """The connection string of a standby; `options` is the administrator's own text and is appended as it is."""
+    parts = {"host": host, "port": str(port), "user": user, "application_name": node}
+    words = [f"{name}={quote_conninfo(value)}" for name, value in parts.items()]
+    return " ".join([*words, options]).strip()
+
+
+def recovery_settings(settings: Mapping[str, str]) -> str:
+    """The text of a recovery file; settings that are empty are left out."""
+    lines = [f"{name} = {quote(value)}\n" for name, value in settings.items() if value]
+    return "# Written by pgsql-ra at each start; changes here are lost.\n" + "".join(lines)
+
+
+def synchronous_settings(names: tuple[str, ...]) -> str:
+    """The text of the file with synchronous_standby_names. Names are quoted: `any`, `first` and hyphens would not
+    parse.
+
+    >>> synchronous_settings(("node-1",)).splitlines()[-1]
+    'synchronous_standby_names = \\'"node-1"\\''
+    """
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    value = quoted[0] if len(quoted) == 1 else f"FIRST {len(quoted)} ({', '.join(quoted)})" if quoted else ""
+    return "# Written by pgsql-ra; changes here are lost.\n" + f"synchronous_standby_names = {quote(value)}\n"
+
+
+class ConfigurationFiles:
+    """The agent's files in `tmpdir` and the include lines in `config`."""
+
+    def __init__(self, config: str, tmpdir: str, user: DatabaseUser) -> None:
+        self._config = config
+        self._tmpdir = tmpdir
+        self._user = user
+
+    def path(self, name: str) -> str:
+        """Where the file of this name lies."""
+        return os.path.join(self._tmpdir, name)
+
+    def prepare_directory(self) -> None:
+        """Make tmpdir, for nobody but the database user. NotPermitted if that cannot be done."""
+        try:
+            os.makedirs(self._tmpdir, mode=0o700, exist_ok=True)
+            self._user.own(self._tmpdir)
+            os.chmod(self._tmpdir, 0o700)
+        except OSError as error:
+            raise NotPermitted(
+                f"cannot prepare the directory {self._tmpdir} (parameter tmpdir): {error.strerror}"
+            ) from error
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file in one step that survives a crash: whoever reads it sees the old text or the new one."""
+        path = self.path(name)
+        beside = f"{path}.new"
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            self._user.own(beside)
+            os.replace(beside, path)
+            directory = os.open(self._tmpdir, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
+
+    def include(self, *names: str) -> None:
+        """Make sure that the server's configuration includes these files; a line that does is left as it is."""
+        try:
+            with open(self._config, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+        except FileNotFoundError as error:
+            raise NotInstalled(f"there is no configuration file {self._config} (parameter config)") from error
+        missing = [name for name in names if not self._is_included(text, self.path(name))]
+        if not missing:
+            return
+        lines = "".join(f"include_if_exists {quote(self.path(name))} {_NOTE}\n" for name in missing)
+        start = "" if text.endswith("\n") or not text else "\n"
+        try:
+            with open(self._config, "a", encoding="utf-8") as file:
+                file.write(start + lines)
+        except OSError as error:
+            raise NotPermitted(f"cannot add the include lines to {self._config}: {error.strerror}") from error
+
+    @staticmethod
+    def _is_included(text: str, path: str) -> bool:
+        pattern = rf"^\s*include(?:_if_exists)?\s*=?\s*{re.escape(quote(path))}"
+        return re.search(pattern, text, re.MULTILINE) is not None
+
+
+def write_standby_signal(pgdata: str, user: DatabaseUser) -> None:
+    """Make the server start as a standby (PostgreSQL 12 and later)."""
+    path = os.path.join(pgdata, "standby.signal")
+    try:
+        with open(path, "a", encoding="utf-8"):
+            user.own(path)
+    except OSError as error:
+        raise NotPermitted(f"cannot write {path}: {error.strerror}") from error

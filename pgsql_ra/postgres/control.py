@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the control file and the WAL say about a server that is not running."""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from enum import Enum
+
+from pgsql_ra.ocf import Deadline, ServerFailure
+from pgsql_ra.postgres.programs import Programs
+from pgsql_ra.postgres.wal import read_history
+from pgsql_ra.replication.lsn import Lsn, Position
+
+
+class ClusterPhase(Enum):
+    """ "Database cluster state" of pg_controldata (src/bin/pg_controldata/pg_controldata.c, dbState)."""
+
+    STARTING_UP = "starting up"
+    SHUT_DOWN = "shut down"
+    SHUT_DOWN_IN_RECOVERY = "shut down in recovery"
+    SHUTTING_DOWN = "shutting down"
+    CRASH_RECOVERY = "in crash recovery"
+    ARCHIVE_RECOVERY = "in archive recovery"
+    PRODUCTION = "in production"
+
+
+@dataclass(frozen=True)
+class ControlData:
+    """The part of pg_control that decisions need."""
+
+    phase: ClusterPhase
+    timeline: int
+    checkpoint: Lsn
+    redo: Lsn
+    minimum_recovery_end: Lsn
+    minimum_recovery_timeline: int
+
+    @property
+    def was_primary(self) -> bool:
+        """Whether the server was last a primary: stopped as one, or crashed as one.
+
+        A crash in the middle of recovering from a crash counts too, unless it had come to follow somebody before.
+        """
+        if self.minimum_recovery_end:
+            return False
+        return self.phase not in (ClusterPhase.SHUT_DOWN_IN_RECOVERY, ClusterPhase.ARCHIVE_RECOVERY)
+
+
+def parse_control(text: str) -> ControlData:
+    """Read what pg_controldata prints in the C locale. ServerFailure if something is missing."""
+    lines = (line.partition(":") for line in text.splitlines())
+    values = {name.strip(): value.strip() for name, _, value in lines}
+    try:
+        return ControlData(
+            phase=ClusterPhase(values["Database cluster state"]),
+            timeline=int(values["Latest checkpoint's TimeLineID"]),
+            checkpoint=Lsn.parse(values["Latest checkpoint location"]),
+            redo=Lsn.parse(values["Latest checkpoint's REDO location"]),
+            minimum_recovery_end=Lsn.parse(values["Minimum recovery ending location"]),
+            minimum_recovery_timeline=int(values["Min recovery ending loc's timeline"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise ServerFailure(f"pg_controldata printed something unexpected: {error}") from error
+
+
+def read_control(pgdata: str, programs: Programs, deadline: Deadline) -> ControlData:
+    """The control data of `pgdata`. ServerFailure with pg_controldata's own words if they cannot be read."""
+    done = programs.run("pg_controldata", ["-D", pgdata], deadline)
+    if done.returncode != 0:
+        raise ServerFailure(f"the control file of {pgdata} cannot be read: {' '.join(done.stderr.split())}")
+    return parse_control(done.stdout)
+
+
+_END = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
+
+
+def least_end_of_wal(pgdata: str, control: ControlData) -> Position | None:
+    """Where the WAL of a stopped standby ends at least; None if the control file does not say."""
+    if not control.minimum_recovery_end:
+        return None
+    return Position(control.minimum_recovery_end, read_history(pgdata, control.minimum_recovery_timeline))
+
+
+def end_of_wal(pgdata: str, control: ControlData, programs: Programs, deadline: Deadline) -> Position | None:
+    """Where the valid WAL of a stopped former primary really ends; None if that cannot be found.
+
+    pg_waldump reads from the last checkpoint on until a record is not valid, and says where: crash recovery would end
+    at the same place. After a clean stop that is the end of the shutdown checkpoint.
+    """
+    start = ["-p", os.path.join(pgdata, "pg_wal"), "-t", str(control.timeline), "-s", str(control.redo), "-q"]
+    try:
+        done = programs.run("pg_waldump", start, deadline)
+    except subprocess.TimeoutExpired:
+        return None
+    # "error in WAL record at 0/30000D8: invalid record length at 0/3000110: ..." : the last one is the end. Without
+    # any message the last segment was full to the brim, which is nothing to conclude from.
+    places = _END.findall(done.stderr)
+    if not places:
+        return None
+    return Position(Lsn.parse(places[-1]), read_history(pgdata, control.timeline))

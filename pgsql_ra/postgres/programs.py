@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""PostgreSQL's programs, run as the database user."""
+
+import os
+import shutil
+import subprocess
+
+from pgsql_ra.ocf import Deadline, NotInstalled
+from pgsql_ra.postgres.user import DatabaseUser
+
+
+class Programs:
+    """The programs of one PostgreSQL installation, found beside `pgctl`."""
+
+    def __init__(self, pgctl: str, pglibs: str, user: DatabaseUser) -> None:
+        found = shutil.which(pgctl, path="/usr/bin:/bin:/usr/sbin:/sbin")
+        if found is None:
+            raise NotInstalled(f"there is no program {pgctl} on this node (parameter pgctl)")
+        self.pg_ctl = found
+        self._directory = os.path.dirname(os.path.realpath(found))
+        self._pglibs = pglibs
+        self._user = user
+        # What makes subprocess run a child as the database user; nothing if this process is that user already.
+        is_user = os.geteuid() == user.uid
+        self.child_user = None if is_user else user.uid
+        self.child_group = None if is_user else user.gid
+        self.child_groups = None if is_user else user.groups
+
+    def path(self, name: str) -> str:
+        """The program of this name. NotInstalled if it is not beside pg_ctl."""
+        path = os.path.join(self._directory, name)
+        if not os.access(path, os.X_OK):
+            raise NotInstalled(f"there is no program {name} beside {self.pg_ctl} (parameter pgctl)")
+        return path
+
+    def environment(self) -> dict[str, str]:
+        """A small environment of our own: the caller's PG* variables and locale must not change what the server
+        does.
+        """
+        libraries = ":".join(part for part in (os.environ.get("LD_LIBRARY_PATH", ""), self._pglibs) if part)
+        environment = {"PATH": f"{self._directory}:/usr/bin:/bin", "LC_ALL": "C", "HOME": self._user.home}
+        return environment | {"USER": self._user.name, "LOGNAME": self._user.name, "LD_LIBRARY_PATH": libraries}
+
+    def run(
+        self, name: str, arguments: list[str], deadline: Deadline, extra: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program to its end. subprocess.TimeoutExpired when the deadline comes first."""
+        return subprocess.run(
+            [self.path(name), *arguments],
+            timeout=max(0.5, deadline.remaining()),
+            env=self.environment() | (extra or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            cwd="/",
+            umask=0o077,
+            user=self.child_user,
+            group=self.child_group,
+            extra_groups=self.child_groups,
+        )

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Starting and promoting the server, and hearing why it does not start."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from dataclasses import dataclass
+
+from pgsql_ra.ocf import Deadline, DeadlineExceeded, Log, ServerFailure
+from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
+from pgsql_ra.postgres.programs import Programs
+
+_DIAGNOSIS_SECONDS = 5.0
+"""How long a server that was started only to hear what it says may take to say it."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How the server is to be started: the parameters of these names."""
+
+    pgdata: str
+    config: str
+    logfile: str
+    port: int
+    host: str = ""
+    start_opt: str = ""
+    ctl_opt: str = ""
+
+    def server_words(self) -> str:
+        """The server's own options, as a shell reads them (pg_ctl gives them to one)."""
+        words = ["-c", shlex.quote(f"config_file={self.config}")]
+        if self.host:
+            words += ["-h", shlex.quote(self.host)]
+        return " ".join([*words, self.start_opt]).strip()
+
+
+class Server:
+    """The server of one data directory."""
+
+    def __init__(self, options: ServerOptions, programs: Programs, log: Log) -> None:
+        self._options = options
+        self._programs = programs
+        self._log = log
+
+    def start(self, deadline: Deadline) -> None:
+        """Start it and return when it takes connections.
+
+        ServerFailure as soon as it has ended, with the last thing that it said.
+        """
+        options = self._options
+        said_before = _size(options.logfile)
+        arguments = [*shlex.split(options.ctl_opt), "-D", options.pgdata, "-l", options.logfile]
+        arguments += ["-o", options.server_words(), "-W", "start"]
+        # PGPORT is the port unless the configuration or start_opt name another one.
+        done = self._programs.run("pg_ctl", arguments, deadline, {"PGPORT": str(options.port)})
+        if done.returncode != 0:
+            raise ServerFailure(f"pg_ctl could not start the server: {last_words(done.stderr or done.stdout)}")
+        while not self._is_ready():
+            if not self._is_alive():
+                raise ServerFailure(f"the server ended at once: {self._last_words(said_before, deadline)}")
+            deadline.pause("the server to take connections (it replays WAL)", 0.02)
+
+    def promote(self, deadline: Deadline) -> None:
+        """Ask the server to leave recovery; it does so in the background."""
+        done = self._programs.run("pg_ctl", ["-D", self._options.pgdata, "-W", "promote"], deadline)
+        if done.returncode != 0:
+            raise ServerFailure(f"pg_ctl could not promote the server: {last_words(done.stderr or done.stdout)}")
+
+    def reload(self) -> None:
+        """Make the server read its configuration again; it does so in the background."""
+        pid = postmaster(self._options.pgdata)
+        if pid is None:
+            raise ServerFailure("the server is gone, its configuration cannot be reloaded")
+        os.kill(pid, signal.SIGHUP)
+
+    def _is_ready(self) -> bool:
+        file = PidFile.read(self._options.pgdata)
+        return (
+            file is not None
+            and file.status is PostmasterStatus.READY
+            and file.pid > 0
+            and postmaster(self._options.pgdata) == file.pid
+        )
+
+    def _is_alive(self) -> bool:
+        return bool(server_processes(self._options.pgdata)) or _is_launching(self._options.pgdata)
+
+    def _last_words(self, said_before: int, deadline: Deadline) -> str:
+        """Why it ended, from its log if that says so, else by starting it once more and listening."""
+        if said := last_words(_tail(self._options.logfile, said_before)):
+            return said
+        return self._diagnose(deadline.within(_DIAGNOSIS_SECONDS))
+
+    def _diagnose(self, deadline: Deadline) -> str:
+        """Start the server in the foreground with its log on a pipe. One that comes up after all is stopped again."""
+        options = self._options
+        listen = "-c logging_collector=off -c log_destination=stderr -c log_min_messages=warning"
+        command = f"exec {shlex.quote(self._programs.path('postgres'))} -D {shlex.quote(options.pgdata)}"
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", f"{command} {options.server_words()} {listen}"],
+            env=self._programs.environment() | {"PGPORT": str(options.port)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            cwd="/",
+            umask=0o077,
+            user=self._programs.child_user,
+            group=self._programs.child_group,
+            extra_groups=self._programs.child_groups,
+        )
+        try:
+            while process.poll() is None and not self._is_ready():
+                deadline.pause("the server to say why it ends", 0.02)
+        except DeadlineExceeded:
+            self._log.debug("the server neither ended nor came up while it was listened to")
+        came_up = process.poll() is None
+        process.send_signal(signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGQUIT)
+            _, said = process.communicate()
+        if came_up:
+            return "nothing was logged, and when it was tried again it did not end; start it once more"
+        return last_words(said) or f"it said nothing; see its log (log_directory) and logfile {options.logfile}"
+
+
+def _is_launching(pgdata: str) -> bool:
+    """Whether a process that was told to serve `pgdata` is there: between fork and taking the directory as its own."""
+    wanted = os.fsencode(pgdata)
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                command = file.read()
+        except OSError:
+            continue
+        if wanted in command and b"-D" in command and b"postgres" in command and b"pgsql_ra" not in command:
+            return True
+    return False
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size if os.path.isfile(path) else 0
+    except OSError:
+        return 0
+
+
+def _tail(path: str, start: int) -> str:
+    """What was added to a log since it was `start` bytes long; "" if it is not a file (/dev/null)."""
+    if not os.path.isfile(path):
+        return ""
+    try:
+        with open(path, "rb") as file:
+            file.seek(start if start <= os.fstat(file.fileno()).st_size else 0)
+            return file.read(256 * 1024).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def last_words(text: str) -> str:
+    """The line that says why, from its severity on: the last FATAL or PANIC, else the last ERROR, else the last
+    line.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    bind = [line for line in lines if "could not bind" in line][-1:]  # its FATAL does not say which address was taken
+    for word in ("FATAL:", "PANIC:", "ERROR:"):
+        if found := [line for line in lines if word in line]:
+            after = lines[lines.index(found[-1]) + 1 :][:2]
+            details = [line for line in after if "DETAIL:" in line or "HINT:" in line]
+            return " ".join(_from_severity(line) for line in [*bind, found[-1], *details])
+    return _from_severity(lines[-1]) if lines else ""
+
+
+def _from_severity(line: str) -> str:
+    """A log line without its prefix (time, process), which is the administrator's choice and says nothing here."""
+    words = r"(?:FATAL|PANIC|ERROR|LOG|DETAIL|HINT):\s+.*"
+    found = re.search(words, line)
+    return " ".join((found[0] if found else line).split())

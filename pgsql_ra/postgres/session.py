@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One look at the running server through SQL: a connection, what it is, and its standbys.
+
+Imports psycopg, which costs more than the rest of an action; only what needs SQL imports this module.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+import psycopg
+
+from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
+from pgsql_ra.postgres.process import PidFile, is_sleeping_without
+from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.postgres.wal import read_history, timeline_at
+from pgsql_ra.replication.lsn import Lsn, Position
+from pgsql_ra.replication.snapshot import Primary, ReplicationState, Standby, SyncState, Walsender
+
+Session = psycopg.Connection[tuple[Any, ...]]
+"""A connection to the local server."""
+
+APPLICATION_NAME = "pgsql-ra"
+
+_ROLE = """
+SELECT pg_is_in_recovery(),
+       current_setting('synchronous_standby_names'),
+       pg_size_bytes(current_setting('wal_segment_size')),
+       (SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer')
+"""
+
+# A walsender of an unprivileged monitor_user's view has NULL in every column but the pid: kept, and reported.
+_PRIMARY = """
+SELECT pg_walfile_name(pg_current_wal_lsn()), pg_current_wal_flush_lsn()::text,
+       (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'),
+       ARRAY(SELECT json_build_object('node', lower(application_name), 'pid', pid, 'state', state,
+                                      'sync_state', sync_state, 'flush', flush_lsn::text)
+               FROM pg_stat_replication ORDER BY backend_start DESC NULLS LAST)
+"""
+
+_STANDBY = """
+SELECT pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
+       (SELECT json_build_object('status', status, 'timeline', received_tli) FROM pg_stat_wal_receiver),
+       (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup')
+"""
+
+_CHECKPOINTER_AT_REST = ("CheckpointerMain", "CheckpointWriteDelay")
+"""Where the checkpointer sleeps only after it has taken a reload that was signalled before (see _is_settled)."""
+
+_STARTUP_HAS_READ_ALL = ("RecoveryWalStream", "RecoveryRetrieveRetryInterval", "RecoveryWalAll")
+"""Where the startup process waits when no more WAL is to be found: for more of it, or before it looks again."""
+
+_FINAL = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
+"""Words of refusals that no waiting changes."""
+
+
+class Refused(ServerFailure):
+    """No connection for now: the server starts, stops, recovers from a backend's crash, or is full."""
+
+
+@contextmanager
+def connect(
+    pgdata: str, user: DatabaseUser, database: str, role: str, password: str, deadline: Deadline
+) -> Iterator[Session]:
+    """A session with the local server, by the socket and port that its postmaster.pid names.
+
+    Neither the connection nor a statement outlives the deadline, even if the server is stopped in mid-air: an alarm
+    ends the wait. Refused if the server takes no connection now, ServerFailure if it will not take this one later
+    either, DeadlineExceeded if it does not answer.
+    """
+    file = PidFile.read(pgdata)
+    if file is None:
+        raise ServerFailure(f"the server in {pgdata} has no readable postmaster.pid")
+    seconds = max(1.0, deadline.remaining())
+    with _alarm(seconds, f"the server in {pgdata} (process {file.pid}) to answer"), _clean_environment(user):
+        try:
+            with user.acting():
+                connection = psycopg.connect(
+                    host=file.socket_directory or file.listen_address.replace("*", "localhost"),
+                    port=file.port,
+                    dbname=database,
+                    user=role or user.name,
+                    password=password or None,
+                    application_name=APPLICATION_NAME,
+                    # A commit of ours (monitor_sql) must not wait for a standby, or a lost one stops the monitor.
+                    options=f"-c synchronous_commit=local -c statement_timeout={int(seconds * 1000)}",
+                    connect_timeout=max(2, int(seconds)),
+                    autocommit=True,
+                )
+        except psycopg.OperationalError as error:
+            if any(words in str(error) for words in _FINAL):
+                raise ServerFailure(f"the server in {pgdata} does not let the agent in: {_one_line(error)}") from error
+            raise Refused(f"no connection to the server in {pgdata}: {_one_line(error)}") from error
+        try:
+            with connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            raise Refused(f"the connection to the server in {pgdata} broke: {_one_line(error)}") from error
+        except psycopg.Error as error:
+            raise ServerFailure(f"the server in {pgdata} does not answer as it should: {_one_line(error)}") from error
+
+
+def look(connection: Session, pgdata: str, pid: int) -> Primary | Standby:
+    """The server's role, its position and its standbys. Costs two round trips."""
+    recovery, names, segment_bytes, checkpointer = _row(connection, _ROLE)
+    if recovery:
+        return _look_at_standby(connection, pgdata, pid, segment_bytes)
+    taken = checkpointer is not None and is_sleeping_without(checkpointer, signal.SIGHUP)
+    file_name, flush, wait_event, rows = _row(connection, _PRIMARY)
+    return Primary(
+        pid=pid,
+        position=Position(Lsn.parse(flush), read_history(pgdata, int(file_name[:8], 16))),
+        synchronous_names=parse_names(names),
+        settled=_is_settled(taken, wait_event),
+        walsenders=tuple(_walsender(row) for row in rows),
+    )
+
+
+def _is_settled(slept_without_hangup: bool, wait_event: str | None) -> bool:
+    """Whether the synchronous_standby_names of this session are in force for every commit from now on.
+
+    Commits wait if `sync_standbys_defined` in shared memory says so, and only the checkpointer sets it, when it takes
+    the reload (SyncRepUpdateSyncStandbysDefined, src/backend/replication/syncrep.c). This session is younger than the
+    setting, so it was forked by a postmaster that had read it and had then signalled its children, all before it took
+    another connection (process_pm_reload_request). So the signal was sent. The checkpointer had it no longer pending,
+    then slept, and is seen afterwards where it sleeps between two rounds of its loop: it has been through the loop's
+    start, where it takes reloads. Any sleep within taking one (a lock, a file) would show another wait event.
+    """
+    return slept_without_hangup and wait_event in _CHECKPOINTER_AT_REST
+
+
+def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: int) -> Standby:
+    replay, receive, receiver, wait_event = _row(connection, _STANDBY)
+    streaming = receiver is not None and receiver["status"] == "streaming"
+    if replay is None or not (streaming or wait_event in _STARTUP_HAS_READ_ALL):
+        # After a restart the received position is the start of a segment, and replay still runs through what is there:
+        # where the WAL ends is known only when replay has come to its end.
+        return Standby(pid, None, streaming)
+    end = max(Lsn.parse(replay), Lsn.parse(receive) if receive else Lsn(0))
+    timeline = max(timeline_at(pgdata, end, segment_bytes), (receiver or {}).get("timeline") or 0)
+    return Standby(pid, Position(end, read_history(pgdata, timeline)), streaming)
+
+
+def _row(connection: Session, query: str) -> tuple[Any, ...]:
+    row = connection.execute(query.encode()).fetchone()
+    if row is None:
+        raise ServerFailure("the server answered a question about itself with nothing")
+    return row
+
+
+def _walsender(row: dict[str, Any]) -> Walsender:
+    states = {state.value: state for state in ReplicationState}
+    syncs = {state.value: state for state in SyncState}
+    return Walsender(
+        node=row["node"] or "",
+        pid=row["pid"],
+        state=states.get(row["state"] or "", ReplicationState.UNKNOWN),
+        sync_state=syncs.get(row["sync_state"] or "", SyncState.ASYNC),
+        flush=Lsn.parse(row["flush"]) if row["flush"] else None,
+    )
+
+
+def parse_names(setting: str) -> tuple[str, ...]:
+    """The names in a synchronous_standby_names, lower case, without method and number.
+
+    >>> parse_names('FIRST 2 ("node-1", Node2)')
+    ('node-1', 'node2')
+    """
+    inner = setting.partition("(")[2].rpartition(")")[0] if "(" in setting else setting
+    names = (name.strip() for name in inner.split(","))
+    return tuple(name.strip('"').lower() for name in names if name)
+
+
+@contextmanager
+def _alarm(seconds: float, waiting_for: str) -> Iterator[None]:
+    """Raise DeadlineExceeded in this thread after `seconds`; libpq alone would wait for ever on a stopped server."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # tests only: an action is a process with one thread
+        return
+
+    def ring(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise DeadlineExceeded(f"the time of this action is over; it was still waiting for {waiting_for}")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _clean_environment(user: DatabaseUser) -> Iterator[None]:
+    """libpq takes PG* variables and the home directory (.pgpass) from the environment: the user's, not Pacemaker's."""
+    saved = {name: value for name, value in os.environ.items() if name.startswith("PG") or name == "HOME"}
+    for name in saved:
+        del os.environ[name]
+    os.environ["HOME"] = user.home
+    try:
+        yield
+    finally:
+        del os.environ["HOME"]
+        os.environ.update(saved)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

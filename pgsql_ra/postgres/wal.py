@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files of pg_wal: on which timeline a position lies, and how that timeline came about."""
+
+import os
+import re
+
+from pgsql_ra.replication.lsn import History, Lsn
+
+_SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{16})(\.partial)?$")
+
+
+def read_history(pgdata: str, timeline: int) -> History:
+    """The history of a timeline by its file in pg_wal; one without a past if there is no file (timeline 1 has none)."""
+    try:
+        with open(
+            os.path.join(pgdata, "pg_wal", f"{timeline:08X}.history"), encoding="utf-8", errors="replace"
+        ) as file:
+            return History.parse_file(timeline, file.read())
+    except FileNotFoundError:
+        return History(timeline)
+
+
+def timeline_at(pgdata: str, end: Lsn, segment_bytes: int) -> int:
+    """The highest timeline that has a segment with the last byte before `end`; 0 if there is none.
+
+    A standby that follows a promotion gets the new timeline's copy of the segment in which the switch happened, while
+    pg_control still names the timeline of the last restartpoint.
+    """
+    number = max(0, int(end) - 1) // segment_bytes
+    per_id = 0x1_0000_0000 // segment_bytes
+    name = f"{number // per_id:08X}{number % per_id:08X}"
+    found = (_SEGMENT.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
+    return max((int(match[1], 16) for match in found if match and match[2] == name), default=0)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a decision asks for: plain values, each with its reason. The order in which a Plan lists them is the argument
+for its safety: each is acknowledged before the next is begun, and the first that fails ends the action.
+"""
+
+from dataclasses import dataclass
+
+from pgsql_ra.replication.lsn import History, Position
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """Set a node's promotion score (`master-<resource>`)."""
+
+    node: str
+    score: str
+    because: str
+
+
+@dataclass(frozen=True)
+class SetDataStatus:
+    """Set a node's permanent `<resource>-data-status`. Only ever planned in a partition with quorum."""
+
+    node: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
+class SetStatus:
+    """Set a node's `<resource>-status`, which administrators and location rules read."""
+
+    node: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
+class SetRecord:
+    """Record durably on which timeline this primary is and where it left the earlier ones (`<resource>-timeline`)."""
+
+    node: str
+    history: History
+    because: str
+
+
+@dataclass(frozen=True)
+class PublishPosition:
+    """Tell the cluster where this node's WAL ends."""
+
+    node: str
+    position: Position
+    because: str
+
+
+@dataclass(frozen=True)
+class ShowLocation:
+    """Show people in an election where this node's WAL ends (`<resource>-xlog-loc`)."""
+
+    node: str
+    position: Position
+    because: str
+
+
+@dataclass(frozen=True)
+class WithdrawPosition:
+    """Take this node's published position back."""
+
+    node: str
+    because: str
+
+
+@dataclass(frozen=True)
+class SetElection:
+    """Say how an election on this node stands; empty ends it (`<resource>-election`)."""
+
+    node: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
+class SetSynchronousStandbys:
+    """Write synchronous_standby_names and reload."""
+
+    names: tuple[str, ...]
+    because: str
+
+
+@dataclass(frozen=True)
+class ProvokeReply:
+    """Write a little WAL, so that the standbys report their positions now.
+
+    A walsender releases waiting commits when its standby reports, and an idle standby reports every
+    wal_receiver_status_interval (10 s): commits that waited for a standby that is gone would wait on for another one
+    that has long had them (SyncRepReleaseWaiters is called from ProcessStandbyReplyMessage only).
+    """
+
+    because: str
+
+
+@dataclass(frozen=True)
+class EndWalsender:
+    """End the walsender of a standby that is gone; TCP would not notice for wal_sender_timeout."""
+
+    pid: int
+    because: str
+
+
+Change = (
+    SetScore
+    | SetDataStatus
+    | SetStatus
+    | SetRecord
+    | PublishPosition
+    | ShowLocation
+    | WithdrawPosition
+    | SetElection
+    | SetSynchronousStandbys
+    | ProvokeReply
+    | EndWalsender
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What follows from a snapshot.
+
+    `changes` are applied in order. `waiting_for` says that another look soon is worth while and what it hopes to see;
+    `stalled` what only somebody else can bring about (fencing, quorum, an administrator). `refusal` says why the action
+    must not do what it was asked to.
+    """
+
+    changes: tuple[Change, ...] = ()
+    waiting_for: str = ""
+    stalled: str = ""
+    refusal: str = ""

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What was seen, as plain values: the server on this node, the cluster around it, and the few parameters that matter.
+
+Unknown is a value of its own here, never a guess: a membership that cannot be told is UNCLEAN, a position that was not
+published is None and counts as "could be anything".
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from pgsql_ra.replication.lsn import History, Lsn, Position
+
+
+class Mode(Enum):
+    """The replicating values of the parameter rep_mode."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+
+
+class Membership(Enum):
+    """What Pacemaker knows of a node, as far as safety depends on it."""
+
+    MEMBER = "member"
+    """In the same partition as this node, and Pacemaker runs on it."""
+    CLEAN = "offline, clean"
+    """Known to be down: it left properly or it was fenced."""
+    UNCLEAN = "offline, unclean"
+    """Lost, and nobody knows what it still does; fencing will end that."""
+
+
+class Role(Enum):
+    """The role of this resource's instance on a node, by Pacemaker's record of operations."""
+
+    PROMOTED = "promoted"
+    UNPROMOTED = "unpromoted"
+    STOPPED = "stopped"
+
+
+class ReplicationState(Enum):
+    """`state` of pg_stat_replication."""
+
+    STARTUP = "startup"
+    CATCHUP = "catchup"
+    STREAMING = "streaming"
+    BACKUP = "backup"
+    STOPPING = "stopping"
+    UNKNOWN = "unknown"
+
+
+class SyncState(Enum):
+    """`sync_state` of pg_stat_replication."""
+
+    ASYNC = "async"
+    POTENTIAL = "potential"
+    SYNC = "sync"
+    QUORUM = "quorum"
+
+
+@dataclass(frozen=True)
+class Walsender:
+    """One row of pg_stat_replication: a standby as the primary sees it. `node` is its application_name in lower
+    case.
+    """
+
+    node: str
+    pid: int
+    state: ReplicationState
+    sync_state: SyncState
+    flush: Lsn | None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """No process works on the data directory. `because` says how that is known."""
+
+    because: str = "no server process"
+
+
+@dataclass(frozen=True)
+class Unresponsive:
+    """A server process is there, but it does not answer; what it still does is unknown."""
+
+    pid: int
+    because: str
+
+
+@dataclass(frozen=True)
+class Starting:
+    """The postmaster is up and does not take connections yet (crash recovery, or shutting down)."""
+
+    pid: int
+    because: str
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A server in recovery. `position` is the end of the WAL that it holds, None while that is not known yet."""
+
+    pid: int
+    position: Position | None
+    streaming: bool
+
+
+@dataclass(frozen=True)
+class Primary:
+    """A server that takes writes.
+
+    `synchronous_names` is the setting in force in the postmaster; `settled` says that the checkpointer has taken it
+    too, so that every later commit waits by it (see postgres.session).
+    """
+
+    pid: int
+    position: Position
+    synchronous_names: tuple[str, ...] = ()
+    settled: bool = False
+    walsenders: tuple[Walsender, ...] = ()
+
+
+ServerState = Stopped | Unresponsive | Starting | Standby | Primary
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node as the cluster's CIB shows it. Attributes that are not set are empty strings."""
+
+    name: str
+    membership: Membership
+    role: Role = Role.STOPPED
+    data_status: str = ""
+    status: str = ""
+    score: str = ""
+    position: Position | None = None
+    location: str = ""
+    """The LSN of the position as the attribute `<resource>-xlog-loc` shows it to people during an election."""
+    record: History | None = None
+    """Its timelines when it was last promoted (permanent, written by that primary itself)."""
+    election: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name as it is compared: PostgreSQL and the parameters fold case, Pacemaker does too."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """The cluster as this node's partition sees it."""
+
+    quorum: bool
+    fencing: bool
+    nodes: tuple[NodeState, ...] = ()
+    quorum_needed: bool = True
+    """False if no-quorum-policy is `ignore`: the administrator gave the question to somebody else."""
+
+    def node(self, name: str) -> NodeState | None:
+        """The node of this name, in any case; None if the cluster does not know it."""
+        return next((node for node in self.nodes if node.key == name.lower()), None)
+
+    @property
+    def may_decide(self) -> bool:
+        """Whether a statement made now is made for the whole cluster."""
+        return self.quorum or not self.quorum_needed
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The parameters that decisions depend on. Names are in lower case."""
+
+    node: str
+    mode: Mode
+    members: tuple[str, ...]
+    """node_list: every node that holds a copy, this one among them."""
+    election_rounds: int = 3
+    """xlog_check_count: how many looks an election waits for nodes that say nothing."""
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The members without this node."""
+        return tuple(member for member in self.members if member != self.node)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a decision may look at.
+
+    `leaving` are nodes whose instance stops now or has just stopped, as a notification said. `mark` is the primary's
+    flush position at an earlier look of the same action that already saw the present synchronous names settled.
+    """
+
+    server: ServerState
+    cluster: ClusterState
+    policy: Policy
+    leaving: frozenset[str] = field(default_factory=frozenset)
+    mark: Lsn | None = None
+
+    @property
+    def own(self) -> NodeState:
+        """This node; one without attributes if the CIB does not show it."""
+        return self.cluster.node(self.policy.node) or NodeState(self.policy.node, Membership.MEMBER)
