@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A node of a running lab: what one can do on it and to it."""
+
+import json
+import shlex
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.lab import power
+from tests.lab.layout import DATABASE_USER, PORT, SOCKETDIR, Layout, Settings
+from tests.lab.network import Network
+from tests.lab.processes import CLEAN_ENVIRONMENT, Completed, Identity, name_of, parent_of, pids_in_namespace, run
+from tests.lab.waiting import LabError
+
+DATABASE_PROCESSES = frozenset({"postgres", "postmaster"})
+What = Literal["postmaster", "postgres", "node"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node. Facts are asked for anew each time: the object holds no state."""
+
+    name: str
+    layout: Layout
+    settings: Settings
+
+    @property
+    def network(self) -> Network:
+        """The lab's network."""
+        return Network(self.layout, self.settings)
+
+    @property
+    def address(self) -> str:
+        """The node's fixed address."""
+        return self.settings.address(self.name)
+
+    @property
+    def init(self) -> Identity | None:
+        """The init process while the node is on."""
+        identity = Identity.load(self.layout.init_file(self.name))
+        return identity if identity is not None and identity.alive else None
+
+    @property
+    def is_on(self) -> bool:
+        """Does the node have power?"""
+        return self.init is not None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Does `freeze("node")` keep all of it from running?"""
+        return (init := self.init) is not None and init.stopped
+
+    # --- on the node
+
+    def enter(self) -> list[str]:
+        """The command prefix that runs something on the node."""
+        if (init := self.init) is None:
+            raise LabError(f"{self.name} is off")
+        # --wd: the caller's directory may be another one inside.
+        return ["nsenter", "-t", str(init.pid), "-m", "-u", "-i", "-n", "-p", "--wd=/", "--"]
+
+    def run(
+        self, argv: Sequence[str], *, check: bool = True, timeout: float = 60, text: str | None = None
+    ) -> Completed:
+        """Run a command on the node as root, within `timeout` seconds, with `text` on stdin."""
+        environment = {**CLEAN_ENVIRONMENT, **self.settings.environment}
+        return run([*self.enter(), *argv], check=check, timeout=timeout, text=text, environment=environment)
+
+    def sql(self, query: str, *, database: str = "postgres", timeout: float = 10) -> str:
+        """The answer of the local server: rows on lines, columns separated by |, without the last newline."""
+        command = shlex.join(
+            [
+                f"{self.settings.postgres_bin}/psql",
+                "-XAtq",
+                "-h",
+                str(SOCKETDIR),
+                "-p",
+                str(PORT),
+                "-U",
+                DATABASE_USER,
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                query,
+                database,
+            ]
+        )
+        return self.run(["su", DATABASE_USER, "-c", command], timeout=timeout).stdout.rstrip("\n")
+
+    def is_in_recovery(self) -> bool:
+        """Is the local server a standby? Raises if it does not answer."""
+        return self.sql("SELECT pg_is_in_recovery()", timeout=5) == "t"
+
+    def is_writable(self) -> bool:
+        """Would the local server take a write? False if it does not answer."""
+        try:
+            return self.is_on and not self.is_in_recovery()
+        except LabError:
+            return False
+
+    def addresses(self) -> set[str]:
+        """The IPv4 addresses on the node's interface, virtual ones included."""
+        return self.network.addresses(self.name)
+
+    def processes(self) -> list[int]:
+        """Everything that runs on the node, by the host's numbers."""
+        init = self.init
+        return [] if init is None else pids_in_namespace("pid", Path(f"/proc/{init.pid}/ns/pid"))
+
+    def postgres_processes(self) -> list[int]:
+        """Everything of PostgreSQL that runs on the node, by the host's numbers."""
+        return [pid for pid in self.processes() if name_of(pid) in DATABASE_PROCESSES]
+
+    def postmasters(self) -> list[int]:
+        """The PostgreSQL processes that are no children of another one."""
+        found = set(self.postgres_processes())
+        return [pid for pid in found if parent_of(pid) not in found]
+
+    # --- faults of processes
+
+    def kill(self, *names: str) -> None:
+        """kill -9 every process of the node with one of these names, such as "pacemaker-attrd"."""
+        _signal((pid for pid in self.processes() if name_of(pid) in names), signal.SIGKILL)
+
+    def crash_postgres(self) -> None:
+        """kill -9 every postgres of the node."""
+        _signal(self.postgres_processes(), signal.SIGKILL)
+
+    def freeze(self, what: What = "postmaster") -> None:
+        """Stop the postmaster, all of PostgreSQL or the whole node from running; they do not notice."""
+        _signal(self._parts(what), signal.SIGSTOP)
+
+    def thaw(self, what: What = "postmaster") -> None:
+        """Let them run again."""
+        _signal(self._parts(what), signal.SIGCONT)
+
+    def _parts(self, what: What) -> list[int]:
+        return {"postmaster": self.postmasters, "postgres": self.postgres_processes, "node": self.processes}[what]()
+
+    # --- power
+
+    def boot(self) -> None:
+        """The node is booting: it gets its power back and starts the cluster's daemons."""
+        power.ask(self.layout, {"do": "on", "node": self.name})
+
+    def power_cut(self) -> None:
+        """All of the node died at once; it stays off until `boot`."""
+        power.ask(self.layout, {"do": "off", "node": self.name})
+
+    def stop_cluster(self, timeout: float = 180) -> None:
+        """The node left the cluster cleanly (resources, Pacemaker, Corosync) within `timeout` seconds and is off."""
+        power.ask(self.layout, {"do": "shut_down", "node": self.name, "timeout": timeout}, timeout=timeout + 60)
+
+    # --- network
+
+    def cut_network(self, *, fencing: bool = True) -> None:
+        """The switch's port to the node is dead; with `fencing` false the node cannot reach the power supply either."""
+        self.network.set_port(self.name, up=False)
+        if not fencing:
+            self._reach_power_supply(False)
+
+    def restore_network(self) -> None:
+        """The node's network is as it was at first: port up, no losses, no delay."""
+        self.network.heal([self.name])
+        self.network.delay(self.name, 0)
+        self.network.set_port(self.name, up=True)
+        self._reach_power_supply(True)
+
+    def cut_from(self, *others: str) -> None:
+        """Nothing passes between the node and these others (nodes, or "client"), in both directions."""
+        for other in others:
+            self.network.lose(self.name, other, 100)
+            self.network.lose(other, self.name, 100)
+
+    def one_way_loss(self, direction: Literal["in", "out"], percent: int = 100, peer: str = "*") -> None:
+        """What comes in to the node, or goes out of it, is lost to this share; from or to one peer, or anybody."""
+        sender, receiver = (peer, self.name) if direction == "in" else (self.name, peer)
+        self.network.lose(sender, receiver, percent)
+
+    def delay(self, milliseconds: int) -> None:
+        """What comes in to the node is late by so much."""
+        self.network.delay(self.name, milliseconds)
+
+    def _reach_power_supply(self, reach: bool) -> None:
+        now = set(power.ask(self.layout, {"do": "set"})["unreachable"])
+        wanted = now - {self.name} if reach else now | {self.name}
+        if wanted != now:
+            power.ask(self.layout, {"do": "set", "unreachable": sorted(wanted)})
+
+    # --- the cluster's commands
+
+    def standby(self) -> None:
+        """The cluster was told to run nothing on the node."""
+        self.run(["crm_standby", f"--node={self.name}", "--update=on"])
+
+    def unstandby(self) -> None:
+        """The cluster was told that it may run things on the node."""
+        self.run(["crm_standby", f"--node={self.name}", "--delete"])
+
+    # --- logs
+
+    def logs(self) -> dict[str, Path]:
+        """The node's log files, readable on the host: name below /var/log -> file."""
+        root = self.layout.log(self.name)
+        files = {str(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
+        return {**files, "console.log": self.layout.node(self.name) / "console.log"}
+
+    def log_text(self, name: str = "pacemaker/pacemaker.log") -> str:
+        """The text of one log, empty if there is none yet."""
+        path = self.logs().get(name)
+        return "" if path is None or not path.exists() else path.read_text(errors="replace")
+
+    def __str__(self) -> str:
+        return json.dumps({"name": self.name, "address": self.address, "on": self.is_on})
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            Identity.of(pid).signal(number)
+        except LabError:
+            continue
