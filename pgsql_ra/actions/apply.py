@@ -5,20 +5,23 @@ decision.
 
 import os
 import signal
-from typing import assert_never
+from typing import LiteralString, assert_never
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.actions.observe import open_session
+from pgsql_ra.actions.observe import open_owner_session
 from pgsql_ra.pacemaker.attributes import Life
 from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.replication.changes import (
     Change,
+    CreateSlot,
+    DropSlot,
     EndWalsender,
     ProvokeReply,
     PublishPosition,
     SetDataStatus,
     SetElection,
+    SetReceiver,
     SetRecord,
     SetScore,
     SetStatus,
@@ -56,7 +59,13 @@ def apply(context: Context, change: Change) -> None:
             context.files.write(SYNCHRONOUS_FILE, synchronous_settings(names))
             context.server.reload()
         case ProvokeReply():
-            provoke_reply(context)
+            execute_sql(context, "SELECT pg_logical_emit_message(true, 'pgsql-ra', '')")
+        case SetReceiver(node, value):
+            attributes.set_transient(node, {"receiver-status": value})
+        case CreateSlot(name):
+            execute_sql(context, "SELECT pg_create_physical_replication_slot(%s, true)", name)
+        case DropSlot(name):
+            execute_sql(context, "SELECT pg_drop_replication_slot(%s)", name)
         case EndWalsender(pid):
             # Only if it still is a process of this server: the number may have been given to somebody else.
             if pid in server_processes(context.pgdata):
@@ -65,10 +74,10 @@ def apply(context: Context, change: Change) -> None:
             assert_never(change)
 
 
-def provoke_reply(context: Context) -> None:
-    """Write and flush a WAL record that means nothing to anybody."""
-    with open_session(context, context.deadline) as session:
-        session.execute("SELECT pg_logical_emit_message(true, 'pgsql-ra', '')")
+def execute_sql(context: Context, statement: LiteralString, *values: str) -> None:
+    """Run a statement on the local server as the database user, who may make slots and write messages."""
+    with open_owner_session(context, context.deadline) as session:
+        session.execute(statement, values)
 
 
 def describe(change: Change) -> str:
@@ -94,6 +103,12 @@ def describe(change: Change) -> str:
             return f"synchronous_standby_names = {', '.join(names) or '(none)'}"
         case ProvokeReply():
             return "a little WAL is written"
+        case SetReceiver(node, value):
+            return f"receiver-status of {node} = {value}"
+        case CreateSlot(name):
+            return f"make the replication slot {name}"
+        case DropSlot(name):
+            return f"drop the replication slot {name}"
         case EndWalsender(pid):
             return f"end walsender {pid}"
         case _:

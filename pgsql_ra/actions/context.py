@@ -57,7 +57,7 @@ class Context:
         """The cluster's attributes for this resource."""
         from pgsql_ra.pacemaker.attributes import Attributes
 
-        return Attributes(self.resource, self.deadline)
+        return Attributes(self.resource, self.deadline, self.parameters.crm_attr_timeout)
 
     @cached_property
     def notification(self) -> "Notification":
@@ -107,11 +107,20 @@ class Context:
     @cached_property
     def policy(self) -> "Policy":
         """The parameters that decisions depend on."""
-        from pgsql_ra.replication.snapshot import Mode, Policy
+        from pgsql_ra.parameters import slot_name
+        from pgsql_ra.replication.snapshot import Mode, Policy, ReceiverDisplay
 
+        given = self.parameters
+        prefix, external = given.replication_slot_name, given.external_standby_node_list
         return Policy(
             node=self.node.lower(),
-            mode=Mode(self.parameters.rep_mode),
-            members=tuple(name.lower() for name in self.parameters.node_list),
-            election_rounds=self.parameters.xlog_check_count,
+            mode=Mode(given.rep_mode),
+            members=given.node_list,
+            election_rounds=given.xlog_check_count,
+            # With standbys outside of the cluster all members are synchronous too, as in the shell agent.
+            synchronous_count=len(given.node_list) if external else 1,
+            external_standbys=external,
+            slots=tuple((node, slot_name(prefix, node)) for node in given.node_list) if prefix else (),
+            slot_prefix=prefix,
+            receiver=ReceiverDisplay.SHOWN if given.check_wal_receiver else ReceiverDisplay.HIDDEN,
         )

@@ -35,12 +35,11 @@ def demote(context: Context) -> Exit:
 
 def checkpoint(context: Context) -> None:
     """Write out most of what the shutdown checkpoint would have to, while the server still takes commits."""
-    from pgsql_ra.postgres.session import connect
+    from pgsql_ra.actions.observe import open_owner_session
 
-    given = context.parameters
     limit = context.deadline.within(context.deadline.remaining() / 3)
     try:
-        with connect(context.pgdata, context.user, given.pgdb, "", "", limit) as session:
+        with open_owner_session(context, limit) as session:
             session.execute("CHECKPOINT")
     except AgentError as error:
         context.log.info(f"no checkpoint before the shutdown: {error}")

@@ -23,7 +23,9 @@ def mark_stopped(context: Context) -> None:
     """This node's server is down: it has no position any more."""
     _try(context, "status", lambda: context.attributes.set_transient(context.node, {"status": STATUS_STOPPED}))
     _try(context, "position", lambda: context.attributes.withdraw_position(context.node))
-    _try(context, "election", lambda: context.attributes.delete(context.node, "xlog-loc", "election"))
+    _try(
+        context, "election", lambda: context.attributes.delete(context.node, "xlog-loc", "election", "receiver-status")
+    )
 
 
 def mark_alone(context: Context) -> None:

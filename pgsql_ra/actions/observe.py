@@ -57,6 +57,13 @@ def open_session(context: Context, deadline: Deadline) -> "AbstractContextManage
     return connect(context.pgdata, context.user, given.pgdb, given.monitor_user, given.monitor_password, deadline)
 
 
+def open_owner_session(context: Context, deadline: Deadline) -> "AbstractContextManager[Session]":
+    """A session with the local server as the user who owns it: the monitoring user may lack the rights."""
+    from pgsql_ra.postgres.session import connect
+
+    return connect(context.pgdata, context.user, context.parameters.pgdb, "", "", deadline)
+
+
 def is_configured_as_standby(pgdata: str) -> bool:
     """Whether the server, if it runs, is a standby: a promotion removes the file. Costs nothing, unlike SQL."""
     return os.path.exists(os.path.join(pgdata, "standby.signal"))

@@ -4,7 +4,10 @@
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import describe, observe_server
 from pgsql_ra.actions.replicate import prepare_promotion, reconcile_standbys
+from pgsql_ra.actions.stop import escalation_seconds
 from pgsql_ra.ocf import Exit, ServerFailure
+from pgsql_ra.postgres.configuration import remove_standby_signal
+from pgsql_ra.postgres.process import stop as stop_server
 from pgsql_ra.replication.snapshot import Primary, ServerState, Standby
 
 
@@ -17,12 +20,22 @@ def promote(context: Context) -> Exit:
     if isinstance(state, Standby):
         state = prepare_promotion(context)
         if isinstance(state, Standby):
-            context.server.promote(context.deadline)
+            if context.parameters.restart_on_promote:
+                _restart_as_primary(context)
+            else:
+                context.server.promote(context.deadline)
             state = _await_primary(context)
     if not isinstance(state, Primary):
         raise ServerFailure(f"there is no server to promote in {context.pgdata}: {describe(state)}")
     reconcile_standbys(context, state)
     return Exit.SUCCESS
+
+
+def _restart_as_primary(context: Context) -> None:
+    """Stop the standby and start it as a primary, which keeps its timeline (restart_on_promote)."""
+    stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
+    remove_standby_signal(context.pgdata)
+    context.server.start(context.deadline)
 
 
 def _await_primary(context: Context) -> ServerState:

@@ -3,11 +3,15 @@
 fits.
 """
 
+from dataclasses import replace
+
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.converge import converge, take_snapshot
 from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
 from pgsql_ra.replication import primary, promotion
 from pgsql_ra.replication.changes import Plan
+from pgsql_ra.replication.receiver import show_receiver
+from pgsql_ra.replication.slots import drop_own_slots
 from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standby, Stopped
 
 STEP_SECONDS = 3.0
@@ -27,7 +31,10 @@ def reconcile_standbys(
     """As the primary: bring every standby's record, score and synchronous role to what it is able to give."""
 
     def decide(snapshot: Snapshot) -> Plan:
-        return primary.reconcile(snapshot, snapshot.server) if isinstance(snapshot.server, Primary) else Plan()
+        if not isinstance(snapshot.server, Primary):
+            return Plan()
+        plan = primary.reconcile(snapshot, snapshot.server)
+        return replace(plan, changes=plan.changes + show_receiver(snapshot))
 
     _, plan = converge(context, decide, patience(context), first_look, leaving)
     if plan.refusal:
@@ -40,7 +47,11 @@ def watch_primary(context: Context, first_look: ServerState | None = None) -> No
     """As a standby: an election if there is no primary. NotSafe if the primary can never be followed from here."""
 
     def decide(snapshot: Snapshot) -> Plan:
-        return promotion.watch(snapshot, snapshot.server) if isinstance(snapshot.server, Standby) else Plan()
+        if not isinstance(snapshot.server, Standby):
+            return Plan()
+        plan = promotion.watch(snapshot, snapshot.server)
+        changes = plan.changes + drop_own_slots(snapshot, snapshot.server) + show_receiver(snapshot)
+        return replace(plan, changes=changes)
 
     _, plan = converge(context, decide, patience(context), first_look)
     if plan.refusal:

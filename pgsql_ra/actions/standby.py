@@ -8,6 +8,7 @@ from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.marks import mark_alone
 from pgsql_ra.ocf import NotInstalled, NotPermitted, NotSafe, ServerFailure
 from pgsql_ra.pacemaker.cib import read_cluster
+from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.configuration import (
     RECOVERY_FILE,
     SYNCHRONOUS_FILE,
@@ -32,6 +33,7 @@ def bring_up_standby(context: Context) -> None:
     NotSafe if its data may not follow the primary that runs; ServerFailure with the server's own words if it does not
     come up; NotInstalled and NotPermitted for what is missing on this node.
     """
+    check_membership(context)
     major = check_data_directory(context)
     check_shell_agent_lock(context)
     check_may_follow(context)
@@ -57,6 +59,15 @@ def bring_up_outside_standby(context: Context) -> None:
     context.files.include(RECOVERY_FILE)
     write_standby_signal(context.pgdata, context.user)
     context.server.start(context.deadline)
+
+
+def check_membership(context: Context) -> None:
+    """A node that is not in node_list holds a copy that no primary keeps records of."""
+    if context.node.lower() not in context.parameters.node_list:
+        raise NotInstalled(
+            f"{context.node} is not in node_list ({' '.join(context.parameters.node_list)}): add it, or keep the"
+            " resource off this node with a location rule"
+        )
 
 
 def check_data_directory(context: Context) -> int:
@@ -148,6 +159,9 @@ def write_recovery_settings(context: Context, options: str) -> None:
             "recovery_target_timeline": "latest",
             "archive_cleanup_command": given.archive_cleanup_command,
             "recovery_end_command": given.recovery_end_command,
+            "primary_slot_name": slot_name(given.replication_slot_name, context.node)
+            if given.replication_slot_name
+            else "",
         }
     )
     files.prepare_directory()

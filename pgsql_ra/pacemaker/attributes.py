@@ -10,7 +10,7 @@ then wipes it out.
 from collections.abc import Mapping
 from enum import Enum
 
-from pgsql_ra.ocf import Deadline
+from pgsql_ra.ocf import Deadline, DeadlineExceeded
 from pgsql_ra.pacemaker.command import run, run_together
 
 
@@ -24,9 +24,11 @@ class Life(Enum):
 class Attributes:
     """The node attributes of one resource."""
 
-    def __init__(self, resource: str, deadline: Deadline) -> None:
+    def __init__(self, resource: str, deadline: Deadline, permanent_seconds: float) -> None:
+        """`permanent_seconds` is how long one write of a permanent attribute may take before it is tried again."""
         self._resource = resource
         self._deadline = deadline
+        self._permanent_seconds = permanent_seconds
 
     def set_score(self, node: str, score: str) -> None:
         """Set a node's promotion score."""
@@ -63,8 +65,19 @@ class Attributes:
         run_together([["attrd_updater", f"--node={node}", *deletion] for deletion in deletions], self._deadline)
 
     def _write(self, attribute: str, node: str, value: str, life: Life) -> None:
-        target = ["crm_attribute", "--lifetime=forever"] if life is Life.FOREVER else ["attrd_updater"]
-        run([*target, f"--name={attribute}", f"--node={node}", f"--update={value}"], self._deadline)
+        change = [f"--name={attribute}", f"--node={node}", f"--update={value}"]
+        if life is Life.REBOOT:
+            run(["attrd_updater", *change], self._deadline)
+            return
+        while True:
+            limit = self._deadline.within(self._permanent_seconds)
+            try:
+                run(["crm_attribute", "--lifetime=forever", *change], limit)
+            except DeadlineExceeded:
+                # The cluster may be between two memberships. Writing the same value twice does no harm.
+                self._deadline.pause(f"Pacemaker to take {attribute} of {node}")
+            else:
+                return
 
 
 def local_node_name(deadline: Deadline) -> str:

@@ -86,6 +86,7 @@ def _node(
         position=positions.get(str(node.get("uname")).lower()),
         record=_history(values.get(f"{resource}-timeline", "")),
         location=values.get(f"{resource}-xlog-loc", ""),
+        receiver=values.get(f"{resource}-receiver-status", ""),
         election=values.get(f"{resource}-election", ""),
     )
 

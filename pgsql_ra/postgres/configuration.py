@@ -135,3 +135,14 @@ def write_standby_signal(pgdata: str, user: DatabaseUser) -> None:
             user.own(path)
     except OSError as error:
         raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
+
+
+def remove_standby_signal(pgdata: str) -> None:
+    """Make the server start as a primary."""
+    path = os.path.join(pgdata, "standby.signal")
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise NotPermitted(f"cannot remove {path}: {error.strerror}") from error

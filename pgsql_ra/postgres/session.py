@@ -19,7 +19,7 @@ from pgsql_ra.postgres.process import PidFile, is_sleeping_without
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import read_history, timeline_at
 from pgsql_ra.replication.lsn import Lsn, Position
-from pgsql_ra.replication.snapshot import Primary, ReplicationState, Standby, SyncState, Walsender
+from pgsql_ra.replication.snapshot import Primary, ReplicationState, Slot, Standby, SyncState, Walsender
 
 Session = psycopg.Connection[tuple[Any, ...]]
 """A connection to the local server."""
@@ -48,11 +48,21 @@ SELECT pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
        (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup')
 """
 
+_SLOTS = """
+SELECT slot_name, active, wal_status, pg_wal_lsn_diff(
+           CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
+  restart_lsn)::bigint FROM pg_replication_slots WHERE slot_type = 'physical'
+"""
+_SLOTS_BEFORE_13 = _SLOTS.replace("wal_status", "NULL")
+
 _CHECKPOINTER_AT_REST = ("CheckpointerMain", "CheckpointWriteDelay")
 """Where the checkpointer sleeps only after it has taken a reload that was signalled before (see _is_settled)."""
 
 _STARTUP_HAS_READ_ALL = ("RecoveryWalStream", "RecoveryRetrieveRetryInterval", "RecoveryWalAll")
 """Where the startup process waits when no more WAL is to be found: for more of it, or before it looks again."""
+
+WAL_STATUS_VERSION = 130000
+"""pg_replication_slots has wal_status from PostgreSQL 13 on."""
 
 _FINAL = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
 """Words of refusals that no waiting changes."""
@@ -117,6 +127,7 @@ def look(connection: Session, pgdata: str, pid: int) -> Primary | Standby:
         synchronous_names=parse_names(names),
         settled=_is_settled(taken, wait_event),
         walsenders=tuple(_walsender(row) for row in rows),
+        slots=_slots(connection),
     )
 
 
@@ -139,10 +150,16 @@ def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: 
     if replay is None or not (streaming or wait_event in _STARTUP_HAS_READ_ALL):
         # After a restart the received position is the start of a segment, and replay still runs through what is there:
         # where the WAL ends is known only when replay has come to its end.
-        return Standby(pid, None, streaming)
+        return Standby(pid, None, streaming, _slots(connection))
     end = max(Lsn.parse(replay), Lsn.parse(receive) if receive else Lsn(0))
     timeline = max(timeline_at(pgdata, end, segment_bytes), (receiver or {}).get("timeline") or 0)
-    return Standby(pid, Position(end, read_history(pgdata, timeline)), streaming)
+    return Standby(pid, Position(end, read_history(pgdata, timeline)), streaming, _slots(connection))
+
+
+def _slots(connection: Session) -> tuple[Slot, ...]:
+    query = _SLOTS if connection.info.server_version >= WAL_STATUS_VERSION else _SLOTS_BEFORE_13
+    rows = connection.execute(query.encode()).fetchall()
+    return tuple(Slot(name, active, status == "lost", retained or 0) for name, active, status, retained in rows)
 
 
 def _row(connection: Session, query: str) -> tuple[Any, ...]:

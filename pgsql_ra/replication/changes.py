@@ -80,6 +80,31 @@ class SetElection:
 
 
 @dataclass(frozen=True)
+class SetReceiver:
+    """Show the state of a node's WAL receiver (`<resource>-receiver-status`)."""
+
+    node: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
+class CreateSlot:
+    """Make a physical replication slot that holds WAL back from now on."""
+
+    name: str
+    because: str
+
+
+@dataclass(frozen=True)
+class DropSlot:
+    """Drop a physical replication slot that nobody uses."""
+
+    name: str
+    because: str
+
+
+@dataclass(frozen=True)
 class SetSynchronousStandbys:
     """Write synchronous_standby_names and reload."""
 
@@ -118,6 +143,9 @@ Change = (
     | SetElection
     | SetSynchronousStandbys
     | ProvokeReply
+    | SetReceiver
+    | CreateSlot
+    | DropSlot
     | EndWalsender
 )
 

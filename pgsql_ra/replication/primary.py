@@ -12,6 +12,7 @@ finds.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pgsql_ra.replication.changes import (
     Change,
@@ -25,6 +26,7 @@ from pgsql_ra.replication.changes import (
     SetSynchronousStandbys,
     WithdrawPosition,
 )
+from pgsql_ra.replication.slots import keep_slots
 from pgsql_ra.replication.snapshot import (
     ClusterState,
     Membership,
@@ -79,8 +81,11 @@ def reconcile(snapshot: Snapshot, server: Primary) -> Plan:
     known = (name for name in snapshot.policy.peers if snapshot.cluster.node(name) is not None)
     peers = tuple(_Peer(snapshot, server, name) for name in known)
     if snapshot.policy.mode is Mode.ASYNC:
-        return Plan(own + tuple(change for peer in peers for change in _asynchronous(peer)))
-    return _synchronous(snapshot, server, own, peers)
+        plan = Plan(own + tuple(change for peer in peers for change in _asynchronous(peer)))
+    else:
+        plan = _synchronous(snapshot, server, own, peers)
+    slots, concern = keep_slots(snapshot, server)
+    return replace(plan, changes=(*plan.changes, *slots), stalled="; ".join(filter(None, (plan.stalled, concern))))
 
 
 class _Peer:
@@ -100,6 +105,11 @@ class _Peer:
         self.streams = self.row is not None and self.row.state is ReplicationState.STREAMING
         self.is_named = name in server.synchronous_names
         self.is_promotable = may_be_promoted(self.node.data_status, snapshot.policy.mode)
+
+    @property
+    def flushed(self) -> int:
+        """Up to where it has flushed what it received; -1 if that is not known."""
+        return -1 if self.row is None or self.row.flush is None else int(self.row.flush)
 
     @property
     def is_arriving(self) -> bool:
@@ -134,7 +144,13 @@ def _synchronous(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], p
         if peer.is_named and peer.is_promotable:
             kept.append(peer.name)
             waiting.append(f"the record that {peer.name} may not be promoted")
-    wanted = tuple(kept) or _choose(peers)
+    policy = snapshot.policy
+    chosen = _choose(peers, kept, policy.synchronous_count - len(kept))
+    outside = tuple(name for name in policy.external_standbys if _streams(server, name))
+    wanted = (*kept, *chosen, *outside)
+    stalled += [
+        f"the external standby {name} does not stream" for name in policy.external_standbys if name not in outside
+    ]
     if set(wanted) != set(server.synchronous_names):
         changes += _switch(server.synchronous_names, wanted)
         if wanted:
@@ -148,18 +164,22 @@ def _synchronous(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], p
     return Plan(tuple(changes), "; ".join(waiting), "; ".join(stalled))
 
 
-def _choose(peers: tuple[_Peer, ...]) -> tuple[str, ...]:
-    """The standby that becomes the synchronous one: the most advanced, by node_list where they are equal."""
-    able = [peer for peer in peers if peer.streams and peer.row is not None and peer.row.flush is not None]
-    if not able:
-        return ()
-    best = max(able, key=lambda peer: peer.row.flush or 0 if peer.row else 0)
-    return (best.name,)
+def _choose(peers: tuple[_Peer, ...], kept: list[str], count: int) -> tuple[str, ...]:
+    """The standbys that become synchronous ones beside `kept`: the most advanced, by node_list where they are equal."""
+    able = [peer for peer in peers if peer.streams and peer.name not in kept]
+    best = sorted(able, key=lambda peer: peer.flushed, reverse=True)
+    return tuple(peer.name for peer in best[: max(0, count)])
+
+
+def _streams(server: Primary, name: str) -> bool:
+    return any(row.node == name and row.state is ReplicationState.STREAMING for row in server.walsenders)
 
 
 def _switch(present: tuple[str, ...], wanted: tuple[str, ...]) -> Iterator[Change]:
     if wanted:
-        yield SetSynchronousStandbys(wanted, f"{', '.join(wanted)} streams: commits will wait for it")
+        new = [name for name in wanted if name not in present]
+        because = f"{', '.join(new)} streams" if new else "the others are gone"
+        yield SetSynchronousStandbys(wanted, f"{because}: commits will wait for {', '.join(wanted)}")
     else:
         yield SetSynchronousStandbys((), f"{', '.join(present)} is gone: commits wait for nobody")
 

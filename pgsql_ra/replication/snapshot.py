@@ -18,6 +18,13 @@ class Mode(Enum):
     ASYNC = "async"
 
 
+class ReceiverDisplay(Enum):
+    """Whether the state of the WAL receiver is shown as a node attribute."""
+
+    HIDDEN = "hidden"
+    SHOWN = "shown"
+
+
 class Membership(Enum):
     """What Pacemaker knows of a node, as far as safety depends on it."""
 
@@ -71,6 +78,18 @@ class Walsender:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """A physical replication slot. `retained` is how much WAL it holds back, in bytes; `lost` that it holds none any
+    more.
+    """
+
+    name: str
+    active: bool
+    lost: bool
+    retained: int
+
+
+@dataclass(frozen=True)
 class Stopped:
     """No process works on the data directory. `because` says how that is known."""
 
@@ -100,6 +119,7 @@ class Standby:
     pid: int
     position: Position | None
     streaming: bool
+    slots: tuple[Slot, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,7 @@ class Primary:
     synchronous_names: tuple[str, ...] = ()
     settled: bool = False
     walsenders: tuple[Walsender, ...] = ()
+    slots: tuple[Slot, ...] = ()
 
 
 ServerState = Stopped | Unresponsive | Starting | Standby | Primary
@@ -136,6 +157,8 @@ class NodeState:
     record: History | None = None
     """Its timelines when it was last promoted (permanent, written by that primary itself)."""
     election: str = ""
+    receiver: str = ""
+    """`<resource>-receiver-status`."""
 
     @property
     def key(self) -> str:
@@ -173,6 +196,16 @@ class Policy:
     """node_list: every node that holds a copy, this one among them."""
     election_rounds: int = 3
     """xlog_check_count: how many looks an election waits for nodes that say nothing."""
+    synchronous_count: int = 1
+    """How many members are to be synchronous; a commit waits for all of them."""
+    external_standbys: tuple[str, ...] = ()
+    """external_standby_node_list: standbys outside of the cluster that commits wait for as well while they stream."""
+    slots: tuple[tuple[str, str], ...] = ()
+    """The replication slot of each member, as (node, slot); empty if no slots are wanted."""
+    slot_prefix: str = ""
+    """What the names of the agent's slots begin with."""
+    receiver: ReceiverDisplay = ReceiverDisplay.HIDDEN
+    """check_wal_receiver."""
 
     @property
     def peers(self) -> tuple[str, ...]:
