@@ -23,6 +23,7 @@ ACTIONS = (
     "promote",
     "demote",
     "notify",
+    "reload-agent",
     "status",
     "validate-all",
     "meta-data",
@@ -99,6 +100,10 @@ def find(action: str) -> "Callable[[Context], Exit]":
             from pgsql_ra.actions.notify import notify
 
             return notify
+        case "reload-agent":
+            from pgsql_ra.actions.reload_agent import reload_agent
+
+            return reload_agent
         case _:
             from pgsql_ra.actions.validate_all import validate_all
 

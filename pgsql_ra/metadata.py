@@ -60,6 +60,7 @@ ACTIONS: Final = (
     # names and roles are those of OCF 1.1; an operation with role=Master in an old configuration works as before.
     Action("monitor", 30, interval=30),
     Action("monitor", 30, interval=29, role="Promoted"),
+    Action("reload-agent", 30),
     Action("status", 60),
     Action("validate-all", 5),
     Action("meta-data", 5),

@@ -404,6 +404,7 @@ class Parameters:
     )
     pgdb = Text(
         "template1",
+        reloadable=True,
         shortdesc="Database for monitoring",
         longdesc="""
             Database that the agent connects to. While it is connected, nobody can use this database as a template
@@ -415,6 +416,7 @@ class Parameters:
 
     monitor_user = Text(
         "",
+        reloadable=True,
         shortdesc="Database user for monitoring",
         longdesc="""
             Database user the agent connects as. If it is not set, that is the user named in pgdba. In the replication
@@ -424,6 +426,7 @@ class Parameters:
     monitor_password = Text(
         "",
         secret=True,
+        reloadable=True,
         shortdesc="Password of monitor_user",
         longdesc="""
             Password of monitor_user; without monitor_user it is an error. The value can be read by everyone who may
@@ -434,6 +437,7 @@ class Parameters:
     monitor_sql = Text(
         "select now();",
         multiline=True,
+        reloadable=True,
         shortdesc="Query for monitoring",
         longdesc="""
             Query that a healthy server must answer without an error; what it answers does not matter. It runs as
@@ -444,6 +448,7 @@ class Parameters:
     stop_escalate = Integer(
         90,
         low=0,
+        reloadable=True,
         shortdesc="Seconds of fast shutdown before an immediate one",
         longdesc="""
             How long, in seconds, a server gets for a fast shutdown before it is shut down in immediate mode, which
@@ -457,6 +462,7 @@ class Parameters:
     stop_escalate_in_slave = Integer(
         90,
         low=0,
+        reloadable=True,
         shortdesc="The same for stop in the replication modes",
         longdesc="""
             As stop_escalate, in seconds, for the stop action if rep_mode is async or sync, and for the restart that
@@ -465,6 +471,7 @@ class Parameters:
     )
     check_wal_receiver = Boolean(
         False,
+        reloadable=True,
         shortdesc="Show the state of the WAL receiver",
         longdesc="""
             If true, every monitor writes the state of the WAL receiver into the node attribute
@@ -493,6 +500,7 @@ class Parameters:
             """,
     )
     node_list = Names(
+        reloadable=True,
         shortdesc="Nodes that may run the server",
         longdesc="""
             Names of all nodes that may run this resource, separated by blanks. Needed if rep_mode is async or sync.
@@ -502,6 +510,7 @@ class Parameters:
     )
     master_ip = Text(
         "",
+        reloadable=True,
         shortdesc="Address of the primary",
         longdesc="""
             IP address or host name at which standbys reach the primary. Needed if rep_mode is async, sync or slave.
@@ -511,6 +520,7 @@ class Parameters:
     )
     repuser = Text(
         "postgres",
+        reloadable=True,
         shortdesc="Database user for replication",
         longdesc="""
             Database user that standbys connect to the primary as. It needs the attribute REPLICATION and an entry for
@@ -521,6 +531,7 @@ class Parameters:
     primary_conninfo_opt = Text(
         "",
         secret=True,
+        reloadable=True,
         shortdesc="More of the standbys' connection to the primary",
         longdesc="""
             Text added at the end of primary_conninfo, in the form "key=value key=value". Example:
@@ -531,6 +542,7 @@ class Parameters:
     )
     restore_command = Text(
         "",
+        reloadable=True,
         shortdesc="restore_command of standbys",
         longdesc="""
             Command with which a standby fetches archived WAL, as in PostgreSQL's setting of this name (%f is the
@@ -540,6 +552,7 @@ class Parameters:
     )
     archive_cleanup_command = Text(
         "",
+        reloadable=True,
         shortdesc="archive_cleanup_command of standbys",
         longdesc="""
             Command that a standby runs at each restartpoint to remove archived WAL that it does not need any more, as
@@ -548,6 +561,7 @@ class Parameters:
     )
     recovery_end_command = Text(
         "",
+        reloadable=True,
         shortdesc="recovery_end_command of standbys",
         longdesc="""
             Command that a standby runs once when it is promoted, before it takes connections that write, as in
@@ -556,6 +570,7 @@ class Parameters:
     )
     restart_on_promote = Boolean(
         False,
+        reloadable=True,
         shortdesc="Promote by a restart",
         longdesc="""
             If true, a standby is promoted by stopping it and starting it as a primary, so that it stays on its
@@ -565,6 +580,7 @@ class Parameters:
     )
     replication_slot_name = SlotPrefix(
         "",
+        reloadable=True,
         shortdesc="Prefix of replication slots",
         longdesc="""
             If it is set, each standby uses a replication slot on the primary, so that the primary keeps the WAL the
@@ -587,6 +603,7 @@ class Parameters:
     xlog_check_count = Integer(
         3,
         low=0,
+        reloadable=True,
         shortdesc="Equal monitors before a node elects itself",
         longdesc="""
             While there is no primary, the standbys compare their WAL positions in each monitor. A node claims the
@@ -597,12 +614,14 @@ class Parameters:
     crm_attr_timeout = Integer(
         5,
         low=1,
+        reloadable=True,
         shortdesc="Seconds for writing one permanent attribute",
         longdesc="""
             How long, in seconds, writing one permanent node attribute may take before it is given up and tried again.
             """,
     )
     external_standby_node_list = Names(
+        reloadable=True,
         shortdesc="Synchronous standbys outside the cluster",
         longdesc="""
             Names of standbys that this cluster does not manage but that may be synchronous, separated by blanks: their
@@ -616,6 +635,7 @@ class Parameters:
     psql = Text(
         "/usr/bin/psql",
         deprecated="The agent talks to the server through a driver and does not run psql. Remove the parameter.",
+        reloadable=True,
         shortdesc="Program psql (not used any more)",
         longdesc="""
             Accepted because configurations of ocf:heartbeat:pgsql hold it. The agent does not run psql, and whether the

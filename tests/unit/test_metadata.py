@@ -113,6 +113,7 @@ def test_advised_times_are_those_of_the_shell_agent(root: etree._Element) -> Non
         ("stop", None): ("120s", None),
         ("promote", None): ("120s", None),
         ("demote", None): ("120s", None),
+        ("reload-agent", None): ("30s", None),
         ("notify", None): ("90s", None),
         ("monitor", None): ("30s", "30s"),
         ("monitor", "Promoted"): ("30s", "29s"),
