@@ -18,11 +18,14 @@ from pgsql_ra.postgres.configuration import (
     write_standby_signal,
 )
 from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
+from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
+from pgsql_ra.postgres.process import remove_stale_pid_file
 from pgsql_ra.postgres.server import last_words
 from pgsql_ra.replication.rejoin import LocalData, Refuse, decide_rejoin
 
 LOCK_FILE = "PGSQL.lock"
 TARGET_PRIMARY_VERSION = 14
+STATISTICS_IN_MEMORY_VERSION = 15
 OLDEST_VERSION = 12
 """The first PostgreSQL whose standbys are made by standby.signal and ordinary settings."""
 
@@ -35,29 +38,41 @@ def bring_up_standby(context: Context) -> None:
     """
     check_membership(context)
     major = check_data_directory(context)
-    check_shell_agent_lock(context)
     check_may_follow(context)
     write_configuration(context, major)
     check_synchronous_names(context)
     write_standby_signal(context.pgdata, context.user)
-    context.server.start(context.deadline)
+    start_server(context, major)
     mark_alone(context)
 
 
 def bring_up_single(context: Context) -> None:
     """Start the server as it is (rep_mode none): a single instance, whose files the agent leaves alone."""
-    check_data_directory(context)
+    major = check_data_directory(context)
     if not os.path.isfile(context.parameters.config):
         raise NotInstalled(f"there is no configuration file {context.parameters.config} (parameter config)")
-    context.server.start(context.deadline)
+    start_server(context, major)
 
 
 def bring_up_outside_standby(context: Context) -> None:
     """Start the server as a standby of a primary outside of this cluster (rep_mode slave): nobody promotes it here."""
-    check_data_directory(context)
+    major = check_data_directory(context)
     write_recovery_settings(context, context.parameters.primary_conninfo_opt)
     context.files.include(RECOVERY_FILE)
     write_standby_signal(context.pgdata, context.user)
+    start_server(context, major)
+
+
+def start_server(context: Context, major: int) -> None:
+    """Make the places that the server needs, and start it."""
+    given, user = context.parameters, context.user
+    prepare_log(given.logfile, user)
+    if given.socketdir:
+        prepare_directory(given.socketdir, SOCKET_DIRECTORY_MODE, user, "parameter socketdir")
+    if major < STATISTICS_IN_MEMORY_VERSION:
+        directory = os.path.join(given.pgdata, configured(context, "stats_temp_directory"))
+        prepare_directory(directory, STATISTICS_MODE, user, "stats_temp_directory")
+    remove_stale_pid_file(given.pgdata, context.log)
     context.server.start(context.deadline)
 
 
@@ -102,16 +117,6 @@ def check_data_directory(context: Context) -> int:
     return int(major)
 
 
-def check_shell_agent_lock(context: Context) -> None:
-    """A lock that ocf:heartbeat:pgsql left says that this node's data may be inconsistent: a person decides."""
-    lock = context.files.path(LOCK_FILE)
-    if os.path.exists(lock):
-        raise NotSafe(
-            f"{lock} exists, left by ocf:heartbeat:pgsql: this node's data may differ from the cluster's. Rebuild it"
-            " from the primary (or make sure that it is the newest copy), remove the file, then crm_resource --cleanup"
-        )
-
-
 def check_may_follow(context: Context) -> None:
     """The rule for former primaries (replication.rejoin), on facts from the control file and the WAL."""
     control = read_control(context.pgdata, context.programs, context.deadline)
@@ -125,6 +130,17 @@ def check_may_follow(context: Context) -> None:
     if isinstance(verdict, Refuse):
         raise NotSafe(verdict.because)
     context.log.info(f"the server starts as a standby: {verdict.because}")
+    remove_shell_agent_lock(context, verdict.because)
+
+
+def remove_shell_agent_lock(context: Context, because: str) -> None:
+    """ocf:heartbeat:pgsql leaves a lock on every primary, since it cannot tell whether the data fits. It was told
+    here.
+    """
+    lock = context.files.path(LOCK_FILE)
+    if os.path.exists(lock):
+        os.remove(lock)
+        context.log.info(f"{lock}, which ocf:heartbeat:pgsql left, is removed: {because}")
 
 
 def write_configuration(context: Context, major: int) -> None:
@@ -174,13 +190,18 @@ def check_synchronous_names(context: Context) -> None:
     The server's own program reads its whole configuration for that, ALTER SYSTEM's part too, so what cannot be read is
     found here as well.
     """
-    given = context.parameters
-    options = ["-D", context.pgdata, "-c", f"config_file={given.config}", *shlex.split(given.start_opt)]
-    done = context.programs.run("postgres", [*options, "-C", "synchronous_standby_names"], context.deadline)
-    if done.returncode != 0:
-        raise ServerFailure(f"the server cannot read its configuration: {last_words(done.stderr)}")
-    if names := done.stdout.strip():
+    if names := configured(context, "synchronous_standby_names"):
         raise NotInstalled(
             f"synchronous_standby_names is set to {names!r} outside of {context.files.path(SYNCHRONOUS_FILE)}, which"
-            f" the agent writes: remove it from {given.config} and postgresql.auto.conf (ALTER SYSTEM RESET)"
+            f" the agent writes: remove it from {context.parameters.config} or postgresql.auto.conf (ALTER SYSTEM)"
         )
+
+
+def configured(context: Context, setting: str) -> str:
+    """A setting as the server would have it. ServerFailure if the configuration cannot be read."""
+    given = context.parameters
+    options = ["-D", context.pgdata, "-c", f"config_file={given.config}", *shlex.split(given.start_opt)]
+    done = context.programs.run("postgres", [*options, "-C", setting], context.deadline)
+    if done.returncode != 0:
+        raise ServerFailure(f"the server cannot read its configuration: {last_words(done.stderr)}")
+    return done.stdout.strip()

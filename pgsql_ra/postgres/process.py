@@ -99,6 +99,19 @@ def _has_children(pid: int, processes: list[int]) -> bool:
     return any(_parent(other) == pid for other in processes)
 
 
+def remove_stale_pid_file(pgdata: str, log: Log) -> None:
+    """Remove a postmaster.pid that would keep the server from starting although nothing serves this directory.
+
+    PostgreSQL takes the file for valid if a process with that number lives, be it another server of the same user on a
+    machine that shares the storage, or after a reboot. One whose number is free it replaces by itself.
+    """
+    file = PidFile.read(pgdata)
+    if file is None or server_processes(pgdata) or not os.path.exists(f"/proc/{file.pid}"):
+        return
+    log.warning(f"postmaster.pid in {pgdata} names process {file.pid}, which does not serve it: the file is removed")
+    os.remove(os.path.join(pgdata, _POSTMASTER_PID))
+
+
 def is_sleeping_without(pid: int, number: signal.Signals) -> bool:
     """Whether a process sleeps and has taken every signal `number` that was sent to it before this call.
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Changing a parameter of a running cluster: reloadable ones restart nothing, the others restart everything in order."""
+"""Changing a parameter of a running cluster: reloadable ones restart nothing, the others restart everything in
+order.
+"""
 
 from tests.cluster.conftest import Cluster
 from tests.cluster.support import is_redundant, start, synchronous_standby, writing

@@ -58,7 +58,7 @@ class Status:
     quorum: bool
     nodes: tuple[NodeView, ...]
     locations: Mapping[str, tuple[str, ...]]
-    """Plain resource -> nodes where it is active."""
+    """Plain resource, in a group or not -> nodes where it is active."""
     failures: tuple[FailedAction, ...]
 
     def node(self, name: str) -> NodeView:
@@ -140,7 +140,7 @@ def parse_status(seen_by: str, cib_xml: str, crm_mon_xml: str, resource: str) ->
         nodes=tuple(sorted(nodes, key=lambda node: node.name)),
         locations={
             element.get("id", ""): tuple(node.get("name", "") for node in element.iterfind("node"))
-            for element in mon.iterfind("resources/resource")
+            for element in (*mon.iterfind("resources/resource"), *mon.iterfind("resources/group/resource"))
         },
         failures=tuple(
             FailedAction(

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Configurations as people have them: two nodes, old words or new ones, crmsh or pcs, three virtual addresses; and a
+live cluster of the shell agent that changes to this one in place.
+"""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import shell_agent
+from tests.cluster.conftest import Cluster
+from tests.cluster.support import data_status, is_redundant, synchronous_standby, writing
+from tests.lab import Configuration, Lab
+from tests.lab.cib_view import Status
+from tests.lab.crm import agent_parameters, crm_text
+from tests.lab.layout import PREFIX_LENGTH, TMPDIR, VIP
+
+REPLICATION_IP = "10.77.0.101"
+READ_IP = "10.77.0.102"
+
+OLD_WORDS = """
+ms pgsql-clone pgsql meta master-max=1 master-node-max=1 clone-max=2 clone-node-max=1 notify=true
+group primary-addresses vip vip-rep
+primitive vip ocf:heartbeat:IPaddr2 params ip={vip} nic=eth0 cidr_netmask={prefix} op monitor interval=10s
+primitive vip-rep ocf:heartbeat:IPaddr2 params ip={rep} nic=eth0 cidr_netmask={prefix} op monitor interval=10s
+primitive vip-read ocf:heartbeat:IPaddr2 params ip={read} nic=eth0 cidr_netmask={prefix} op monitor interval=10s
+location read-where-it-is-fresh vip-read \\
+    rule 200: pgsql-status eq "HS:sync" \\
+    rule 100: pgsql-status eq "PRI" \\
+    rule -inf: not_defined pgsql-status \\
+    rule -inf: pgsql-status ne "HS:sync" and pgsql-status ne "PRI"
+colocation addresses-with-primary inf: primary-addresses pgsql-clone:Master
+order addresses-after-promote 0: pgsql-clone:promote primary-addresses:start symmetrical=false
+order no-addresses-after-demote 0: pgsql-clone:demote primary-addresses:stop symmetrical=false
+"""
+
+
+def fence_lines(lab: Lab) -> str:
+    """The lab's usual configuration, up to the database: properties and fence devices."""
+    usual = crm_text(lab.settings, Configuration(agent="ocf:pgsql-ra:pgsql"))
+    return usual[: usual.index("primitive pgsql ")]
+
+
+def read_address(seen: Status) -> str | None:
+    """The node that has the address for reading."""
+    return seen.location("vip-read")
+
+
+def test_the_classic_two_nodes_with_three_addresses_in_old_words(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    parameters = agent_parameters(lab.settings, Configuration(parameters={"master_ip": REPLICATION_IP}))
+    params = " ".join(f"{name}={shlex.quote(value)}" for name, value in parameters.items())
+    operations = (
+        "op start timeout=60s op stop timeout=60s op promote timeout=60s op demote timeout=60s op notify timeout=60s"
+        " op monitor interval=4s timeout=30s op monitor interval=3s timeout=30s role=Master"
+    )
+    addresses = OLD_WORDS.strip().format(vip=VIP, rep=REPLICATION_IP, read=READ_IP, prefix=PREFIX_LENGTH)
+    lines = addresses.replace("\\\n", " ").splitlines()
+    primitives = [line for line in lines if line.startswith("primitive")]
+    rest = [line for line in lines if not line.startswith("primitive")]
+    database = f"primitive pgsql ocf:pgsql-ra:pgsql params {params} {operations}"
+    lab.configure("\n".join([fence_lines(lab), database, *primitives, *sorted(rest, key=_groups_first)]) + "\n")
+
+    seen = lab.wait("redundant", is_redundant, within=60)
+    standby = synchronous_standby(seen)
+    lab.wait("reads go to the synchronous standby", lambda now: read_address(now) == standby, within=30)
+    assert lab.nodes[0].run(["crm_verify", "--live-check", "--verbose"]).stdout.strip() == ""
+    with writing(lab):
+        lab.node(standby or "").power_cut()
+        lab.wait("reads go to the primary", lambda now: read_address(now) == now.promoted is not None, within=60)
+        lab.node(standby or "").boot()
+        lab.wait("reads go to the standby again", lambda now: read_address(now) == standby, within=60)
+
+
+def _groups_first(line: str) -> bool:
+    return not line.startswith(("ms ", "group "))
+
+
+def test_a_configuration_made_by_pcs(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    lab.configure(fence_lines(lab))
+    parameters = agent_parameters(lab.settings, Configuration())
+    del parameters["psql"]
+    options = [f"{name}={value}" for name, value in parameters.items()]
+    monitors = "op monitor interval=4s timeout=30s monitor interval=3s timeout=30s role=Promoted"
+    clone = "promotable promoted-max=1 notify=true interleave=true clone-max=2"
+    commands = [
+        ["resource", "create", "pgsql", "ocf:pgsql-ra:pgsql", *options, *monitors.split(), *clone.split()],
+        shlex.split(f"resource create vip ocf:heartbeat:IPaddr2 ip={VIP} nic=eth0 cidr_netmask={PREFIX_LENGTH}"),
+        shlex.split("constraint colocation add vip with Promoted pgsql-clone INFINITY"),
+        shlex.split("constraint order promote pgsql-clone then start vip symmetrical=false"),
+        shlex.split("constraint order demote pgsql-clone then stop vip kind=Optional symmetrical=false"),
+    ]
+    node = lab.nodes[0]
+    for command in commands:
+        done = node.run(["pcs", *command])
+        assert "Warning" not in done.stderr, done.stderr
+        assert "Error" not in done.stderr, done.stderr
+    seen = lab.wait("redundant", is_redundant, within=60)
+    with writing(lab):
+        node.run(["pcs", "node", "standby", seen.promoted or ""])
+        lab.wait("the other node took over", lambda now: now.promoted not in (None, seen.promoted), within=60)
+        node.run(["pcs", "node", "unstandby", seen.promoted or ""])
+        lab.wait("redundant again", is_redundant, within=60)
+
+
+@pytest.mark.parametrize("rep_mode", ["sync"])
+def test_a_live_cluster_of_the_shell_agent_changes_in_place(cluster: Cluster, tmp_path: Path, rep_mode: str) -> None:
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    lab = cluster(nodes=2, providers={shell_agent.PROVIDER: shell_agent.runnable_copy(tmp_path / "agents")})
+    lab.configure(Configuration(agent=shell_agent.AGENT, rep_mode=rep_mode))
+    seen = lab.wait("the shell agent's cluster is redundant", is_redundant, within=120)
+    primary, node = lab.primary(), lab.nodes[0]
+    assert primary.run(["test", "-e", str(TMPDIR / "PGSQL.lock")], check=False).returncode == 0
+    before = {each.name: each.postmasters() for each in lab.nodes}
+
+    with writing(lab):
+        # What the README says for this.
+        node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--update=true"])
+        primitive = node.run(["cibadmin", "--query", "--xpath=//primitive[@id='pgsql']"]).stdout
+        changed = primitive.replace(f'provider="{shell_agent.PROVIDER}"', 'provider="pgsql-ra"')
+        assert changed != primitive
+        node.run(["cibadmin", "--modify", "--scope=resources", "--xml-text", _in_its_clone(changed)])
+        node.run(["crm_resource", "--refresh", "--resource=pgsql", "--force"])
+        lab.wait("Pacemaker has found the running servers again", lambda now: now.promoted == seen.promoted, within=30)
+        node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--delete"])
+        lab.wait("redundant under this agent", lambda now: is_redundant(now) and _has_record(now), within=60)
+    assert {each.name: each.postmasters() for each in lab.nodes} == before, "no server was restarted"
+
+    with writing(lab, "afterwards"):
+        primary.standby()
+        lab.wait("the standby took over", lambda now: now.promoted not in (None, primary.name), within=60)
+        primary.unstandby()
+        lab.wait("the former primary follows in spite of the old lock", is_redundant, within=60)
+    assert primary.run(["test", "-e", str(TMPDIR / "PGSQL.lock")], check=False).returncode != 0
+
+
+def _in_its_clone(primitive: str) -> str:
+    return f'<resources><clone id="pgsql-clone">{primitive}</clone></resources>'
+
+
+def _has_record(seen: Status) -> bool:
+    """Only this agent records the primary's timeline."""
+    primary = seen.node(seen.promoted or "")
+    return "pgsql-timeline" in primary.permanent and data_status(primary) == "LATEST"
