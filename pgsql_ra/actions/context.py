@@ -43,6 +43,13 @@ class Context:
         """Whether this resource is a promotable clone of a primary and its standbys (rep_mode sync or async)."""
         return self.parameters.rep_mode in ("sync", "async")
 
+    @property
+    def has_roles(self) -> bool:
+        """Whether a primary is to be called promoted. A refused rep_mode says nothing about what runs, but nobody gives
+        one to a single instance either.
+        """
+        return self.replicates or any(problem.parameter == "rep_mode" for problem in self.parameters.problems)
+
     @cached_property
     def node(self) -> str:
         """This node's name in the cluster, as Pacemaker spells it."""
@@ -55,9 +62,13 @@ class Context:
     @cached_property
     def attributes(self) -> "Attributes":
         """The cluster's attributes for this resource."""
+        return self.attributes_within(self.deadline)
+
+    def attributes_within(self, deadline: Deadline) -> "Attributes":
+        """The same, to be written before a deadline of their own."""
         from pgsql_ra.pacemaker.attributes import Attributes
 
-        return Attributes(self.resource, self.deadline, self.parameters.crm_attr_timeout)
+        return Attributes(self.resource, deadline, self.parameters.crm_attr_timeout)
 
     @cached_property
     def notification(self) -> "Notification":

@@ -12,7 +12,7 @@ from pgsql_ra.postgres.process import stop as stop_server
 
 def demote(context: Context) -> Exit:
     """SUCCESS when this node has no primary. Errors as in actions.standby if the standby does not come up."""
-    if not context.replicates:
+    if not context.has_roles:
         context.log.error(f"a resource with rep_mode={context.parameters.rep_mode} cannot be demoted")
         return Exit.UNIMPLEMENTED
     mark_not_promotable(context)
@@ -28,7 +28,9 @@ def demote(context: Context) -> Exit:
     mark_stopped(context)
     if not stops_next:
         from pgsql_ra.actions.standby import bring_up_standby
+        from pgsql_ra.actions.validate_all import require_valid_parameters
 
+        require_valid_parameters(context)
         bring_up_standby(context)
     return Exit.SUCCESS
 

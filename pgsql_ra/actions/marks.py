@@ -2,30 +2,33 @@
 """The attributes that a node sets for itself when its server starts, stops or is demoted."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import AgentError
+
+if TYPE_CHECKING:
+    from pgsql_ra.pacemaker.attributes import Attributes
 
 # The same words as in replication.status, which costs more to import than `stop` should need.
 STATUS_STOPPED = "STOP"
 STATUS_ALONE = "HS:alone"
 SCORE_NEVER = "-INFINITY"
+MARK_SECONDS = 5.0
 
 
 def mark_not_promotable(context: Context) -> None:
     """This node must not be promoted from now on. What Pacemaker does not take is logged: the server is stopped
     anyway.
     """
-    _try(context, "promotion score", lambda: context.attributes.set_score(context.node, SCORE_NEVER))
+    _try(context, "promotion score", lambda marks: marks.set_score(context.node, SCORE_NEVER))
 
 
 def mark_stopped(context: Context) -> None:
     """This node's server is down: it has no position any more."""
-    _try(context, "status", lambda: context.attributes.set_transient(context.node, {"status": STATUS_STOPPED}))
-    _try(context, "position", lambda: context.attributes.withdraw_position(context.node))
-    _try(
-        context, "election", lambda: context.attributes.delete(context.node, "xlog-loc", "election", "receiver-status")
-    )
+    _try(context, "status", lambda marks: marks.set_transient(context.node, {"status": STATUS_STOPPED}))
+    _try(context, "position", lambda marks: marks.withdraw_position(context.node))
+    _try(context, "election", lambda marks: marks.delete(context.node, "xlog-loc", "election", "receiver-status"))
 
 
 def mark_alone(context: Context) -> None:
@@ -33,8 +36,10 @@ def mark_alone(context: Context) -> None:
     context.attributes.set_transient(context.node, {"status": STATUS_ALONE})
 
 
-def _try(context: Context, what: str, write: Callable[[], None]) -> None:
+def _try(context: Context, what: str, write: "Callable[[Attributes], None]") -> None:
+    """Write it if Pacemaker takes it soon: a cluster that hangs must not use up the time of a stop."""
+    limit = context.deadline.within(min(MARK_SECONDS, context.deadline.remaining() / 8))
     try:
-        write()
+        write(context.attributes_within(limit))
     except AgentError as error:
         context.log.warning(f"the {what} of this node could not be written: {error}")

@@ -39,9 +39,9 @@ def monitor(context: Context) -> Exit:
                 from pgsql_ra.actions.replicate import reconcile_standbys
 
                 _without_failing(context, lambda: reconcile_standbys(context, state))
-            return Exit.PROMOTED if context.replicates else Exit.SUCCESS
+            return Exit.PROMOTED if context.has_roles else Exit.SUCCESS
         case _:
-            if context.replicates and not probe and not is_configured_as_standby(context.pgdata):
+            if context.has_roles and not probe and not is_configured_as_standby(context.pgdata):
                 context.log.error(describe(state))
                 say_exit_reason(context.environ, describe(state))
                 return Exit.FAILED_PROMOTED

@@ -5,6 +5,7 @@ from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import describe, observe_server
 from pgsql_ra.actions.replicate import prepare_promotion, reconcile_standbys
 from pgsql_ra.actions.stop import escalation_seconds
+from pgsql_ra.actions.validate_all import require_valid_parameters
 from pgsql_ra.ocf import Exit, ServerFailure
 from pgsql_ra.postgres.configuration import remove_standby_signal
 from pgsql_ra.postgres.process import stop as stop_server
@@ -13,9 +14,10 @@ from pgsql_ra.replication.snapshot import Primary, ServerState, Standby
 
 def promote(context: Context) -> Exit:
     """SUCCESS when the server takes writes and the cluster knows it. NotSafe if it must not be promoted."""
-    if not context.replicates:
+    if not context.has_roles:
         context.log.error(f"a resource with rep_mode={context.parameters.rep_mode} cannot be promoted")
         return Exit.UNIMPLEMENTED
+    require_valid_parameters(context)
     state = observe_server(context, context.deadline)
     if isinstance(state, Standby):
         state = prepare_promotion(context)

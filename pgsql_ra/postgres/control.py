@@ -3,13 +3,12 @@
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from enum import Enum
 
-from pgsql_ra.ocf import Deadline, ServerFailure
+from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
 from pgsql_ra.postgres.programs import Programs
-from pgsql_ra.postgres.wal import read_history
+from pgsql_ra.postgres.wal import newest_timeline, read_history
 from pgsql_ra.replication.lsn import Lsn, Position
 
 
@@ -40,8 +39,12 @@ class ControlData:
     def was_primary(self) -> bool:
         """Whether the server was last a primary: stopped as one, or crashed as one.
 
-        A crash in the middle of recovering from a crash counts too, unless it had come to follow somebody before.
+        A new primary is one from the moment of its promotion, although pg_control names the old timeline and how far
+        recovery had to go until its first checkpoint is done. A crash in the middle of recovering from a crash counts
+        too, unless the server had come to follow somebody before.
         """
+        if self.phase in (ClusterPhase.PRODUCTION, ClusterPhase.SHUTTING_DOWN, ClusterPhase.SHUT_DOWN):
+            return True
         if self.minimum_recovery_end:
             return False
         return self.phase not in (ClusterPhase.SHUT_DOWN_IN_RECOVERY, ClusterPhase.ARCHIVE_RECOVERY)
@@ -88,14 +91,17 @@ def end_of_wal(pgdata: str, control: ControlData, programs: Programs, deadline: 
     pg_waldump reads from the last checkpoint on until a record is not valid, and says where: crash recovery would end
     at the same place. After a clean stop that is the end of the shutdown checkpoint.
     """
-    start = ["-p", os.path.join(pgdata, "pg_wal"), "-t", str(control.timeline), "-s", str(control.redo), "-q"]
+    history = read_history(pgdata, newest_timeline(pgdata, control.timeline))
+    # Before the first checkpoint after a promotion the WAL goes on where the new timeline left the old one.
+    begin = max(control.redo, history.left(control.timeline) or control.redo)
+    start = ["-p", os.path.join(pgdata, "pg_wal"), "-t", str(history.timeline), "-s", str(begin), "-q"]
     try:
         done = programs.run("pg_waldump", start, deadline)
-    except subprocess.TimeoutExpired:
+    except DeadlineExceeded:
         return None
     # "error in WAL record at 0/30000D8: invalid record length at 0/3000110: ..." : the last one is the end. Without
     # any message the last segment was full to the brim, which is nothing to conclude from.
     places = _END.findall(done.stderr)
     if not places:
         return None
-    return Position(Lsn.parse(places[-1]), read_history(pgdata, control.timeline))
+    return Position(Lsn.parse(places[-1]), history)

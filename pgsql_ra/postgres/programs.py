@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 
-from pgsql_ra.ocf import Deadline, NotInstalled
+from pgsql_ra.ocf import Deadline, DeadlineExceeded, NotInstalled
 from pgsql_ra.postgres.user import DatabaseUser
 
 
@@ -44,19 +44,23 @@ class Programs:
     def run(
         self, name: str, arguments: list[str], deadline: Deadline, extra: dict[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a program to its end. subprocess.TimeoutExpired when the deadline comes first."""
-        return subprocess.run(
-            [self.path(name), *arguments],
-            timeout=max(0.5, deadline.remaining()),
-            env=self.environment() | (extra or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            cwd="/",
-            umask=0o077,
-            user=self.child_user,
-            group=self.child_group,
-            extra_groups=self.child_groups,
-        )
+        """Run a program to its end. DeadlineExceeded when the deadline comes first."""
+        seconds = max(0.5, deadline.remaining())
+        try:
+            return subprocess.run(
+                [self.path(name), *arguments],
+                timeout=seconds,
+                env=self.environment() | (extra or {}),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                cwd="/",
+                umask=0o077,
+                user=self.child_user,
+                group=self.child_group,
+                extra_groups=self.child_groups,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DeadlineExceeded(f"{name} did not end within {seconds:.0f} s") from error

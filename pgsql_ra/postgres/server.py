@@ -130,18 +130,20 @@ class Server:
 
 
 def _is_launching(pgdata: str) -> bool:
-    """Whether a process that was told to serve `pgdata` is there: between fork and taking the directory as its own."""
-    wanted = os.fsencode(pgdata)
+    """Whether a process that was told to serve `pgdata` is there: between fork and taking the directory as its own.
+
+    pg_ctl has a shell run `"postgres" -D "pgdata" ...`, which becomes the server with the words separated by zero
+    bytes.
+    """
+    told = re.compile(rb'-D[\0 ]"?' + re.escape(os.fsencode(pgdata)) + rb'"?(?:[\0 ]|$)')
     for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
         try:
             with open(f"/proc/{name}/cmdline", "rb") as file:
                 command = file.read()
-        except OSError:
-            continue
-        if wanted in command and b"-D" in command and b"postgres" in command and b"pgsql_ra" not in command:
-            return True
+            if b"postgres" in command and told.search(command) and int(name) != os.getpid():
+                return True
+        except (OSError, ValueError):
+            continue  # gone meanwhile, or no process
     return False
 
 
@@ -172,10 +174,17 @@ def last_words(text: str) -> str:
     bind = [line for line in lines if "could not bind" in line][-1:]  # its FATAL does not say which address was taken
     for word in ("FATAL:", "PANIC:", "ERROR:"):
         if found := [line for line in lines if word in line]:
+            if "contains errors" in found[-1] and (causes := _configuration_errors(lines)):
+                return " ".join(causes)  # the FATAL says only that there are some
             after = lines[lines.index(found[-1]) + 1 :][:2]
             details = [line for line in after if "DETAIL:" in line or "HINT:" in line]
             return " ".join(_from_severity(line) for line in [*bind, found[-1], *details])
     return _from_severity(lines[-1]) if lines else ""
+
+
+def _configuration_errors(lines: list[str]) -> list[str]:
+    errors = [line for line in lines if "LOG:" in line and ("in file" in line or "parameter" in line or "near" in line)]
+    return [_from_severity(line).removeprefix("LOG:").strip() for line in errors]
 
 
 def _from_severity(line: str) -> str:

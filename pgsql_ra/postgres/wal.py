@@ -20,6 +20,14 @@ def read_history(pgdata: str, timeline: int) -> History:
         return History(timeline)
 
 
+def newest_timeline(pgdata: str, timeline: int) -> int:
+    """The highest timeline with a segment in pg_wal that descends from `timeline`; itself if there is none."""
+    found = (_SEGMENT.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
+    later = {int(match[1], 16) for match in found if match} - {timeline}
+    descendants = (one for one in later if read_history(pgdata, one).left(timeline) is not None)
+    return max(descendants, default=timeline)
+
+
 def timeline_at(pgdata: str, end: Lsn, segment_bytes: int) -> int:
     """The highest timeline that has a segment with the last byte before `end`; 0 if there is none.
 

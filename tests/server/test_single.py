@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The modes without promotions: one server alone (none), and a standby of a primary elsewhere (slave)."""
+
+import pytest
+
+from tests.server.agent import Agent
+from tests.server.database import Database
+from tests.server.stand_in import StandInCluster
+from tests.server.trees import tree
+
+
+@pytest.fixture
+def single(agent: Agent) -> Agent:
+    """The agent in rep_mode none."""
+    agent.parameters |= {"rep_mode": "none", "node_list": "", "master_ip": ""}
+    return agent
+
+
+@pytest.fixture
+def outside(agent: Agent) -> Agent:
+    """The agent in rep_mode slave."""
+    agent.parameters |= {"rep_mode": "slave", "node_list": ""}
+    return agent
+
+
+def test_a_single_server_starts_writable_and_stops(single: Agent, database: Database, cluster: StandInCluster) -> None:
+    assert single.monitor().code == 7
+    assert single.start().code == 0
+    assert not database.is_standby()
+    assert single.monitor().code == 0
+    assert single.probe().code == 0
+    postmaster = database.postmaster
+    assert single.start().code == 0
+    assert database.postmaster == postmaster
+    assert single.stop().code == 0
+    assert single.stop().code == 0
+    assert single.monitor().code == 7
+    assert cluster.calls() == [], "it has nothing to tell the cluster"
+
+
+def test_the_files_of_a_single_server_are_left_alone(single: Agent, database: Database) -> None:
+    before, config = tree(database.data, running=True), database.config.read_text()
+    assert single.start().code == 0
+    added = set(tree(database.data, running=True)) - set(before)
+    assert database.config.read_text() == config
+    assert added <= {"postmaster.pid", "postmaster.opts"}, added
+    assert not database.tmpdir.exists()
+
+
+@pytest.mark.parametrize("action", ["promote", "demote"])
+def test_a_single_server_has_no_roles(single: Agent, database: Database, action: str) -> None:
+    assert single.start().code == 0
+    assert single.run(action).code == 3
+    assert database.is_running()
+
+
+def test_a_single_server_recovers_after_a_crash(single: Agent, database: Database) -> None:
+    assert single.start().code == 0
+    database.sql("CREATE TABLE kept AS SELECT 1 AS n")
+    database.crash()
+    assert single.monitor().code == 7
+    assert single.start().code == 0
+    assert database.sql("SELECT n FROM kept") == 1
+
+
+def test_a_hanging_single_server_is_an_error(single: Agent, database: Database) -> None:
+    assert single.start().code == 0
+    with database.frozen(database.postmaster):
+        answer = single.monitor(timeout=3)
+    assert answer.code == 1, answer
+
+
+def test_a_standby_of_a_primary_outside(outside: Agent, database: Database, cluster: StandInCluster) -> None:
+    assert outside.start().code == 0
+    assert database.is_standby()
+    assert outside.monitor().code == 0
+    assert outside.run("promote").code == 3
+    assert outside.stop().code == 0
+    assert outside.monitor().code == 7
+    assert cluster.writes() == []
+
+
+def test_a_single_server_asks_its_own_query_in_every_monitor(single: Agent, database: Database) -> None:
+    assert single.start().code == 0
+    answer = single.monitor(monitor_sql="SELECT * FROM there_is_no_such_table")
+    assert answer.code == 1, answer
+    assert "there_is_no_such_table" in answer.reason
+    assert database.is_running()
