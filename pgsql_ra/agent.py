@@ -55,18 +55,35 @@ def run(action: str, environ: Mapping[str, str]) -> int:
     """Run an action that needs its parameters, and turn what it raises into an exit code and a reason."""
     from pgsql_ra.actions.context import Context
 
+    context = Context(action, environ)
+    log = context.log
+    begin_trace(action, environ, log)
     try:
-        return find(action)(Context(action, environ))
+        answer = find(action)(context)
+        log.debug(f"{action}: exit code {int(answer)}")
+        return answer
     except AgentError as error:
-        Log(environ).error(f"{action}: {error}")
+        log.error(f"{action}: {error}")
         say_exit_reason(environ, str(error))
         if isinstance(error, InvalidParameter) and action not in MAY_BE_FATAL:
             return Exit.GENERIC
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: a traceback is no answer for Pacemaker
-        Log(environ).error(f"{action}: unexpected: {traceback.format_exc()}")
+        log.error(f"{action}: unexpected: {traceback.format_exc()}")
         say_exit_reason(environ, f"unexpected {type(error).__name__}: {error}; please report it as a BUG")
         return Exit.GENERIC
+
+
+def begin_trace(action: str, environ: Mapping[str, str], log: Log) -> None:
+    """Trace the action if that is wanted; a trace that cannot be written does not keep the action from being done."""
+    from pgsql_ra.trace import is_wanted, open_trace
+
+    if not is_wanted(environ):
+        return
+    try:
+        log.trace_to(open_trace(action, environ))
+    except OSError as error:
+        log.warning(f"the trace cannot be written: {error}")
 
 
 def find(action: str) -> "Callable[[Context], Exit]":

@@ -12,7 +12,7 @@ import syslog
 import time
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, TextIO
 
 
 class Exit(IntEnum):
@@ -127,12 +127,15 @@ class Log:
         self._facility = environ.get("HA_LOGFACILITY", "none") or "none"
         self._file = environ.get("HA_LOGFILE", "")
         self._debug = environ.get("HA_debug", "0") not in ("", "0")
+        self._trace: TextIO | None = None
         self._stderr = _is_terminal() or (self._facility == "none" and not self._file)
 
     def debug(self, text: str) -> None:
-        """Details for whoever looks for a fault; written only when Pacemaker's debug is on."""
+        """Details for whoever looks for a fault; written only when Pacemaker's debug is on, and into a trace."""
         if self._debug:
             self._write("DEBUG", syslog.LOG_DEBUG, text)
+        else:
+            self._write_trace("DEBUG", text)
 
     def info(self, text: str) -> None:
         """Something was changed."""
@@ -146,7 +149,17 @@ class Log:
         """The action fails because of this."""
         self._write("ERROR", syslog.LOG_ERR, text)
 
+    def trace_to(self, trace: TextIO) -> None:
+        """Write everything into this file as well."""
+        self._trace = trace
+
+    def _write_trace(self, level: str, text: str) -> None:
+        if self._trace is not None:
+            self._trace.write(f"{time.strftime('%T')} {level}: {text}\n")
+            self._trace.flush()
+
     def _write(self, level: str, priority: int, text: str) -> None:
+        self._write_trace(level, text)
         line = " ".join(text.split())
         if self._stderr:
             print(f"{level}: {line}", file=sys.stderr)

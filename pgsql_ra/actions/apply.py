@@ -45,16 +45,16 @@ def apply(context: Context, change: Change) -> None:
         case SetRecord(node, history):
             attributes.set("timeline", node, str(history), Life.FOREVER)
         case PublishPosition(node, position):
-            attributes.publish_position(node, str(position))
+            attributes.set_private("position", node, str(position))
         case ShowLocation(node, position):
             attributes.set_transient(node, {"xlog-loc": position.lsn.padded()})
         case WithdrawPosition(node):
-            attributes.withdraw_position(node)
+            attributes.empty_private(node, "position")
             attributes.delete(node, "xlog-loc")
         case SetElection(node, ""):
-            attributes.delete(node, "election")
+            attributes.empty_private(node, "election")
         case SetElection(node, value):
-            attributes.set("election", node, value, Life.REBOOT)
+            attributes.set_private("election", node, value)
         case SetSynchronousStandbys(names):
             context.files.write(SYNCHRONOUS_FILE, synchronous_settings(names))
             context.server.reload()

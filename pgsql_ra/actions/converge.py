@@ -42,7 +42,10 @@ def converge(
     settled = _settled_names(server)
     mark: Lsn | None = None
     while True:
-        plan = decide(take_snapshot(context, server, leaving, mark))
+        snapshot = take_snapshot(context, server, leaving, mark)
+        plan = decide(snapshot)
+        context.log.debug(f"saw {snapshot}")
+        context.log.debug(f"decided {plan}")
         for change in plan.changes:
             apply(context, change)
         if plan.refusal or not plan.waiting_for or patience.remaining() <= 0:

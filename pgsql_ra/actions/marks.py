@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 # The same words as in replication.status, which costs more to import than `stop` should need.
 STATUS_STOPPED = "STOP"
-STATUS_ALONE = "HS:alone"
 SCORE_NEVER = "-INFINITY"
 MARK_SECONDS = 5.0
 
@@ -27,13 +26,8 @@ def mark_not_promotable(context: Context) -> None:
 def mark_stopped(context: Context) -> None:
     """This node's server is down: it has no position any more."""
     _try(context, "status", lambda marks: marks.set_transient(context.node, {"status": STATUS_STOPPED}))
-    _try(context, "position", lambda marks: marks.withdraw_position(context.node))
-    _try(context, "election", lambda marks: marks.delete(context.node, "xlog-loc", "election", "receiver-status"))
-
-
-def mark_alone(context: Context) -> None:
-    """This node's server is a standby that nobody has seen streaming yet."""
-    context.attributes.set_transient(context.node, {"status": STATUS_ALONE})
+    _try(context, "position", lambda marks: marks.empty_private(context.node, "position", "election"))
+    _try(context, "location", lambda marks: marks.delete(context.node, "xlog-loc", "receiver-status"))
 
 
 def _try(context: Context, what: str, write: "Callable[[Attributes], None]") -> None:

@@ -3,6 +3,7 @@
 
 import os
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
@@ -40,8 +41,11 @@ def _look_once(context: Context, patience: Deadline) -> ServerState:
     from pgsql_ra.postgres.session import Refused, look
 
     try:
+        # The file first: what it says now is in force in the session, or nobody has been told yet.
+        written = context.files.synchronous_names() if context.parameters.rep_mode == "sync" else None
         with open_session(context, patience) as session:
-            return look(session, context.pgdata, pid)
+            state = look(session, context.pgdata, pid)
+        return replace(state, written_names=written) if isinstance(state, Primary) else state
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.
         return Starting(pid, str(error))

@@ -5,7 +5,6 @@ import os
 import shlex
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.actions.marks import mark_alone
 from pgsql_ra.ocf import NotInstalled, NotPermitted, NotSafe, ServerFailure
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.parameters import slot_name
@@ -43,7 +42,6 @@ def bring_up_standby(context: Context) -> None:
     check_synchronous_names(context)
     write_standby_signal(context.pgdata, context.user)
     start_server(context, major)
-    mark_alone(context)
 
 
 def bring_up_single(context: Context) -> None:

@@ -45,19 +45,19 @@ class Attributes:
         updates = ([f"--name={self._resource}-{name}", f"--update={value}"] for name, value in values.items())
         run_together([["attrd_updater", f"--node={node}", *update] for update in updates], self._deadline)
 
-    def publish_position(self, node: str, position: str) -> None:
-        """Set the position of a node as a *private* attribute: attrd alone knows it.
+    def set_private(self, name: str, node: str, value: str) -> None:
+        """Set `<resource>-<name>` of a node as a *private* attribute: attrd alone knows it, on every node.
 
         A value in the CIB would make Pacemaker abort the promotion under way and begin it again.
         """
-        run([*self._position(node), f"--update={position}"], self._deadline)
+        run([*self._private(name, node), f"--update={value}"], self._deadline)
 
-    def withdraw_position(self, node: str) -> None:
-        """Empty the position of a node (attrd keeps the name)."""
-        run([*self._position(node), "--delete"], self._deadline)
+    def empty_private(self, node: str, *names: str) -> None:
+        """Empty private attributes of a node (attrd keeps their names)."""
+        run_together([[*self._private(name, node), "--delete"] for name in names], self._deadline)
 
-    def _position(self, node: str) -> list[str]:
-        return ["attrd_updater", "--private", f"--name={self._resource}-position", f"--node={node}"]
+    def _private(self, name: str, node: str) -> list[str]:
+        return ["attrd_updater", "--private", f"--name={self._resource}-{name}", f"--node={node}"]
 
     def delete(self, node: str, *names: str) -> None:
         """Delete transient `<resource>-<name>` of a node; those that are not there are fine."""

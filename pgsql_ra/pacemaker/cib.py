@@ -20,10 +20,11 @@ _TRUE = ("1", "true", "yes", "on", "y")
 
 def read_cluster(resource: str, deadline: Deadline) -> ClusterState:
     """The state of the cluster, as far as `resource` is concerned. ClusterFailure if Pacemaker does not answer."""
-    positions = ["attrd_updater", "--query", "--all", f"--name={resource}-position"]
-    cib, attrd = execute([["cibadmin", "--query"], positions], deadline)
-    # attrd fails if nobody ever published a position; the codes for that differ between versions (6, 78, 105).
-    return parse(cib.succeeded(), resource, parse_positions(attrd.out if attrd.status == 0 else ""))
+    private = [["attrd_updater", "--query", "--all", f"--name={resource}-{name}"] for name in ("position", "election")]
+    cib, *answers = execute([["cibadmin", "--query"], *private], deadline)
+    # attrd fails if nobody ever set the attribute; the codes for that differ between versions (6, 78, 105).
+    position, election = (answer.out if answer.status == 0 else "" for answer in answers)
+    return parse(cib.succeeded(), resource, parse_positions(position), parse_private(election))
 
 
 _PUBLISHED = re.compile(r'\bhost="([^"]*)" value="([^"]*)"')
@@ -35,12 +36,22 @@ def parse_positions(text: str) -> dict[str, Position]:
     >>> parse_positions('name="pgsql-position" host="Node1" value="0/40 2:1@0/4"')["node1"].timeline
     2
     """
-    found = {host.lower(): _position(value) for host, value in _PUBLISHED.findall(text)}
+    found = {host: _position(value) for host, value in parse_private(text).items()}
     return {host: position for host, position in found.items() if position is not None}
 
 
-def parse(text: str, resource: str, positions: Mapping[str, Position] | None = None) -> ClusterState:
-    """Read a CIB, beside the positions that were published. ClusterFailure if it is not a CIB."""
+def parse_private(text: str) -> dict[str, str]:
+    """The values of a private attribute by node name in lower case."""
+    return {host.lower(): value for host, value in _PUBLISHED.findall(text)}
+
+
+def parse(
+    text: str,
+    resource: str,
+    positions: Mapping[str, Position] | None = None,
+    elections: Mapping[str, str] | None = None,
+) -> ClusterState:
+    """Read a CIB, beside the private attributes. ClusterFailure if it is not a CIB."""
     try:
         cib = etree.fromstring(text.encode())
     except etree.XMLSyntaxError as error:
@@ -52,7 +63,7 @@ def parse(text: str, resource: str, positions: Mapping[str, Position] | None = N
     fencing = options.get("stonith-enabled", "true").lower() in _TRUE
     states = {str(state.get("id")): state for state in cib.iterfind("status/node_state")}
     nodes = tuple(
-        _node(node, states.get(str(node.get("id"))), resource, fencing, positions or {})
+        _node(node, states.get(str(node.get("id"))), resource, fencing, positions or {}, elections or {})
         for node in cib.iterfind("configuration/nodes/node")
         if node.get("uname")
     )
@@ -70,6 +81,7 @@ def _node(
     resource: str,
     fencing: bool,
     positions: Mapping[str, Position],
+    elections: Mapping[str, str],
 ) -> NodeState:
     values = _values(node.iterfind("instance_attributes/nvpair"))
     role = Role.STOPPED
@@ -87,7 +99,7 @@ def _node(
         record=_history(values.get(f"{resource}-timeline", "")),
         location=values.get(f"{resource}-xlog-loc", ""),
         receiver=values.get(f"{resource}-receiver-status", ""),
-        election=values.get(f"{resource}-election", ""),
+        election=elections.get(str(node.get("uname")).lower(), ""),
     )
 
 

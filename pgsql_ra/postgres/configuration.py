@@ -60,6 +60,27 @@ def synchronous_settings(names: tuple[str, ...]) -> str:
     return "# Written by pgsql-ra; changes here are lost.\n" + f"synchronous_standby_names = {quote(value)}\n"
 
 
+def parse_names(setting: str) -> tuple[str, ...]:
+    """The names in a synchronous_standby_names, lower case, without method and number.
+
+    >>> parse_names('FIRST 2 ("node-1", Node2)')
+    ('node-1', 'node2')
+    """
+    inner = setting.partition("(")[2].rpartition(")")[0] if "(" in setting else setting
+    names = (name.strip() for name in inner.split(","))
+    return tuple(name.strip('"').lower() for name in names if name)
+
+
+def names_in_settings(text: str) -> tuple[str, ...] | None:
+    """The names in a text that `synchronous_settings` made; None if it is another one.
+
+    >>> names_in_settings(synchronous_settings(("a", "node-2")))
+    ('a', 'node-2')
+    """
+    found = re.search(r"^synchronous_standby_names = '(.*)'$", text, re.MULTILINE)
+    return parse_names(found[1].replace("''", "'")) if found else None
+
+
 class ConfigurationFiles:
     """The agent's files in `tmpdir` and the include lines in `config`."""
 
@@ -102,6 +123,16 @@ class ConfigurationFiles:
                 os.close(directory)
         except OSError as error:
             raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
+
+    def synchronous_names(self) -> tuple[str, ...] | None:
+        """The names that the file gives to the server at its next reload; None if there is no such file."""
+        try:
+            with open(self.path(SYNCHRONOUS_FILE), encoding="utf-8") as file:
+                return names_in_settings(file.read())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise NotPermitted(f"cannot read {self.path(SYNCHRONOUS_FILE)}: {error.strerror}") from error
 
     def include(self, *names: str) -> None:
         """Make sure that the server's configuration includes these files; a line that does is left as it is."""

@@ -3,12 +3,12 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
 from pgsql_ra.postgres.programs import Programs
-from pgsql_ra.postgres.wal import newest_timeline, read_history
+from pgsql_ra.postgres.wal import end_of_segments, newest_timeline, read_history, segment_bytes
 from pgsql_ra.replication.lsn import Lsn, Position
 
 
@@ -34,6 +34,8 @@ class ControlData:
     redo: Lsn
     minimum_recovery_end: Lsn
     minimum_recovery_timeline: int
+    is_backup: bool = False
+    """A copy that was never started: pg_control and backup_label came along with a base backup."""
 
     @property
     def was_primary(self) -> bool:
@@ -43,6 +45,8 @@ class ControlData:
         recovery had to go until its first checkpoint is done. A crash in the middle of recovering from a crash counts
         too, unless the server had come to follow somebody before.
         """
+        if self.is_backup:
+            return False
         if self.phase in (ClusterPhase.PRODUCTION, ClusterPhase.SHUTTING_DOWN, ClusterPhase.SHUT_DOWN):
             return True
         if self.minimum_recovery_end:
@@ -67,12 +71,18 @@ def parse_control(text: str) -> ControlData:
         raise ServerFailure(f"pg_controldata printed something unexpected: {error}") from error
 
 
+def _exists(pgdata: str, name: str) -> bool:
+    return os.path.exists(os.path.join(pgdata, name))
+
+
 def read_control(pgdata: str, programs: Programs, deadline: Deadline) -> ControlData:
     """The control data of `pgdata`. ServerFailure with pg_controldata's own words if they cannot be read."""
     done = programs.run("pg_controldata", ["-D", pgdata], deadline)
     if done.returncode != 0:
         raise ServerFailure(f"the control file of {pgdata} cannot be read: {' '.join(done.stderr.split())}")
-    return parse_control(done.stdout)
+    # A primary that crashed during an exclusive backup (before PostgreSQL 15) has a label too, but it was started here.
+    is_backup = _exists(pgdata, "backup_label") and not _exists(pgdata, "postmaster.opts")
+    return replace(parse_control(done.stdout), is_backup=is_backup)
 
 
 _END = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
@@ -94,14 +104,16 @@ def end_of_wal(pgdata: str, control: ControlData, programs: Programs, deadline: 
     history = read_history(pgdata, newest_timeline(pgdata, control.timeline))
     # Before the first checkpoint after a promotion the WAL goes on where the new timeline left the old one.
     begin = max(control.redo, history.left(control.timeline) or control.redo)
-    start = ["-p", os.path.join(pgdata, "pg_wal"), "-t", str(history.timeline), "-s", str(begin), "-q"]
+    end = end_of_segments(pgdata, history.timeline, begin, segment_bytes(pgdata))
+    where = ["-p", os.path.join(pgdata, "pg_wal"), "-t", str(history.timeline), "-s", str(begin), "-e", str(end), "-q"]
     try:
-        done = programs.run("pg_waldump", start, deadline)
+        done = programs.run("pg_waldump", where, deadline)
     except DeadlineExceeded:
         return None
     # "error in WAL record at 0/30000D8: invalid record length at 0/3000110: ..." : the last one is the end. Without
-    # any message the last segment was full to the brim, which is nothing to conclude from.
+    # any message the WAL is valid up to the end of its last segment. (Without "-e" pg_waldump would wait 5 seconds for
+    # the next segment to appear.)
     places = _END.findall(done.stderr)
-    if not places:
+    if done.returncode != 0 and not places:
         return None
-    return Position(Lsn.parse(places[-1]), history)
+    return Position(Lsn.parse(places[-1]) if places else end, history)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import psycopg
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
+from pgsql_ra.postgres.configuration import parse_names
 from pgsql_ra.postgres.process import PidFile, is_sleeping_without
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import read_history, timeline_at
@@ -179,17 +180,6 @@ def _walsender(row: dict[str, Any]) -> Walsender:
         sync_state=syncs.get(row["sync_state"] or "", SyncState.ASYNC),
         flush=Lsn.parse(row["flush"]) if row["flush"] else None,
     )
-
-
-def parse_names(setting: str) -> tuple[str, ...]:
-    """The names in a synchronous_standby_names, lower case, without method and number.
-
-    >>> parse_names('FIRST 2 ("node-1", Node2)')
-    ('node-1', 'node2')
-    """
-    inner = setting.partition("(")[2].rpartition(")")[0] if "(" in setting else setting
-    names = (name.strip() for name in inner.split(","))
-    return tuple(name.strip('"').lower() for name in names if name)
 
 
 @contextmanager

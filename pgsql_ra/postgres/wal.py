@@ -6,6 +6,7 @@ import re
 
 from pgsql_ra.replication.lsn import History, Lsn
 
+DEFAULT_SEGMENT_BYTES = 16 << 20
 _SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{16})(\.partial)?$")
 
 
@@ -26,6 +27,25 @@ def newest_timeline(pgdata: str, timeline: int) -> int:
     later = {int(match[1], 16) for match in found if match} - {timeline}
     descendants = (one for one in later if read_history(pgdata, one).left(timeline) is not None)
     return max(descendants, default=timeline)
+
+
+def segment_bytes(pgdata: str) -> int:
+    """The size of a WAL segment: every one of them is whole."""
+    directory = os.path.join(pgdata, "pg_wal")
+    sizes = (
+        os.stat(os.path.join(directory, entry)).st_size for entry in os.listdir(directory) if _SEGMENT.match(entry)
+    )
+    return max(sizes, default=DEFAULT_SEGMENT_BYTES) or DEFAULT_SEGMENT_BYTES
+
+
+def end_of_segments(pgdata: str, timeline: int, begin: Lsn, size: int) -> Lsn:
+    """The end of the last segment of `timeline` that follows without a gap from the one with `begin`."""
+    per_id = 0x1_0000_0000 // size
+    number = int(begin) // size
+    names = set(os.listdir(os.path.join(pgdata, "pg_wal")))
+    while f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}" in names:
+        number += 1
+    return Lsn(number * size)
 
 
 def timeline_at(pgdata: str, end: Lsn, segment_bytes: int) -> int:

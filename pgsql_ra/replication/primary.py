@@ -128,6 +128,7 @@ def _synchronous(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], p
     stalled: list[str] = []
     kept: list[str] = []
     for peer in peers:
+        changes += _dead_connections(peer)
         if peer.is_named and not peer.streams and not peer.may_be_released:
             kept.append(peer.name)
             stalled.append(
@@ -151,7 +152,10 @@ def _synchronous(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], p
     stalled += [
         f"the external standby {name} does not stream" for name in policy.external_standbys if name not in outside
     ]
-    if set(wanted) != set(server.synchronous_names):
+    is_written = server.written_names is None or set(server.written_names) == set(wanted)
+    if set(wanted) != set(server.synchronous_names) or not is_written:
+        # An action that was killed between writing the file and the reload left a setting that the next reload would
+        # put in force, whatever was recorded since: the file counts as much as what is in force.
         changes += _switch(server.synchronous_names, wanted)
         if wanted:
             waiting.append(f"the setting that makes commits wait for {', '.join(wanted)}")
@@ -162,6 +166,14 @@ def _synchronous(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], p
             changes += done
             waiting += missing
     return Plan(tuple(changes), "; ".join(waiting), "; ".join(stalled))
+
+
+def _dead_connections(peer: _Peer) -> Iterator[Change]:
+    """A standby that came back beside its dead connection: two walsenders of one name count as two standbys."""
+    if peer.streams:
+        for row in peer.rows:
+            if row is not peer.row:
+                yield EndWalsender(row.pid, f"{peer.name} has another connection")
 
 
 def _choose(peers: tuple[_Peer, ...], kept: list[str], count: int) -> tuple[str, ...]:
@@ -178,10 +190,11 @@ def _streams(server: Primary, name: str) -> bool:
 def _switch(present: tuple[str, ...], wanted: tuple[str, ...]) -> Iterator[Change]:
     if wanted:
         new = [name for name in wanted if name not in present]
-        because = f"{', '.join(new)} streams" if new else "the others are gone"
+        gone = [name for name in present if name not in wanted]
+        because = f"{', '.join(new)} streams" if new else f"{', '.join(gone) or 'nobody'} is gone"
         yield SetSynchronousStandbys(wanted, f"{because}: commits will wait for {', '.join(wanted)}")
     else:
-        yield SetSynchronousStandbys((), f"{', '.join(present)} is gone: commits wait for nobody")
+        yield SetSynchronousStandbys((), f"{', '.join(present) or 'nobody'} is gone: commits wait for nobody")
 
 
 def _upgrade(snapshot: Snapshot, server: Primary, peer: _Peer) -> tuple[list[Change], list[str]]:
@@ -208,8 +221,8 @@ def _not_promotable(peer: _Peer) -> Iterator[Change]:
         # The walsender calls it synchronous already; commits are not known to wait for it yet.
         value = f"{ReplicationState.STREAMING.name}|{SyncState.ASYNC.name}"
     yield from _standby(peer, value, SCORE_NEVER)
-    if peer.row is None:
-        for row in peer.rows if not peer.is_member else ():
+    if peer.row is None and not peer.is_member:
+        for row in peer.rows:
             yield EndWalsender(row.pid, f"{peer.name} is {peer.node.membership.value}")
 
 

@@ -33,6 +33,8 @@ from pgsql_ra.replication.status import (
     SCORE_NEVER,
     SCORE_PRIMARY,
     STATUS_ALONE,
+    STATUS_STOPPED,
+    STATUS_UNKNOWN,
     may_be_promoted,
     score_value,
 )
@@ -155,6 +157,9 @@ def _calm(snapshot: Snapshot) -> Iterator[Change]:
         yield WithdrawPosition(own.name, "the cluster has a primary")
     if own.data_status == DISCONNECT and own.status != STATUS_ALONE:
         yield SetStatus(own.name, STATUS_ALONE, "the primary does not see this standby")
+    elif own.status in ("", STATUS_STOPPED, STATUS_UNKNOWN):
+        # Not at the end of start: a write to the CIB there makes Pacemaker compute a failover under way once more.
+        yield SetStatus(own.name, STATUS_ALONE, "this server runs as a standby")
 
 
 def _standbys(snapshot: Snapshot) -> Iterator[NodeState]:
@@ -261,6 +266,9 @@ class _Candidate:
     def holds_all_of(self, other: "_Candidate") -> bool:
         return self.position.compare(other.position) in (Order.NEWER, Order.EQUAL)
 
+    def proves_to_hold_all_of(self, other: "_Candidate") -> bool:
+        return self.position.timeline == other.position.timeline and self.holds_all_of(other)
+
 
 def _best(snapshot: Snapshot, heard: dict[str, _Candidate], preferred: str) -> str | None:
     """The node to promote: the one that holds what every other eligible one holds; None if there is no such node.
@@ -272,11 +280,12 @@ def _best(snapshot: Snapshot, heard: dict[str, _Candidate], preferred: str) -> s
         return None
     eligible = dict(heard)
     if snapshot.policy.mode is Mode.SYNC:
-        # A record that allows it, or proof by position of holding all that such a node holds.
+        # A record that allows it, or proof by position of holding all that such a node holds. Positions on different
+        # timelines prove nothing: one of them may be left over from an earlier election.
         eligible = {
             key: one
             for key, one in heard.items()
-            if one in allowed or any(one.holds_all_of(holder) for holder in allowed)
+            if one in allowed or any(one.proves_to_hold_all_of(holder) for holder in allowed)
         }
     newest = [key for key, one in eligible.items() if all(one.holds_all_of(other) for other in eligible.values())]
 

@@ -126,13 +126,15 @@ class Standby:
 class Primary:
     """A server that takes writes.
 
-    `synchronous_names` is the setting in force in the postmaster; `settled` says that the checkpointer has taken it
-    too, so that every later commit waits by it (see postgres.session).
+    `synchronous_names` is the setting in force in the postmaster; `written_names` is what its file says, which the
+    next reload, whoever asks for it, puts in force (None if the file is not the agent's to read); `settled` says that
+    the checkpointer has taken it too, so that every later commit waits by it (see postgres.session).
     """
 
     pid: int
     position: Position
     synchronous_names: tuple[str, ...] = ()
+    written_names: tuple[str, ...] | None = None
     settled: bool = False
     walsenders: tuple[Walsender, ...] = ()
     slots: tuple[Slot, ...] = ()

@@ -18,7 +18,7 @@ def test_three_nodes_with_empty_attributes(cluster: Cluster) -> None:
     sync = [node for node in standbys if data_status(node) == SYNC]
     others = [node for node in standbys if data_status(node) != SYNC]
     assert [node.promotion_score for node in sync] == ["100"], "one standby is synchronous"
-    assert [node.transient["pgsql-status"] for node in sync] == ["HS:sync"]
+    lab.wait("its status", lambda now: now.node(sync[0].name).transient["pgsql-status"] == "HS:sync", within=10)
     lab.wait("the other one is asynchronous", lambda now: data_status(now.node(others[0].name)) == "STREAMING|ASYNC")
     assert others[0].promotion_score == "-INFINITY"
     assert synchronous_names(lab) == f'"{sync[0].name}"'

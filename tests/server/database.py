@@ -17,7 +17,8 @@ import psycopg
 
 from tests.lab.waiting import eventually
 
-BINARIES = Path("/usr/lib/postgresql/15/bin")
+BINARIES = Path(os.environ.get("PGSQL_RA_POSTGRES_BIN", "/usr/lib/postgresql/15/bin"))
+"""Of the PostgreSQL that the tests run on; the database user must be able to reach it."""
 USER = "postgres"
 TESTER = "tester"
 """A superuser for the tests, who is let in without a question; the agent comes as the database user (peer)."""

@@ -108,7 +108,6 @@ def test_a_new_primary_that_crashed_before_its_first_checkpoint(
     agent: Agent, standby: Database, programs: Programs
 ) -> None:
     """Until that checkpoint is done, which takes minutes under load, pg_control names the old timeline."""
-    # is looked for on the checkpoint's timeline.
     with standby.frozen(standby.process("checkpointer")):
         assert agent.promote().code == 0
         work(standby)
@@ -124,7 +123,6 @@ def test_such_a_primary_is_not_started_as_a_standby_of_another_one(
     agent: Agent, standby: Database, cluster: StandInCluster
 ) -> None:
     """It went on after the other one, which followed it, had been cut off; that one is promoted now."""
-    # FAILS, the same bug of the product: it starts, although its WAL goes past the fork.
     with standby.frozen(standby.process("checkpointer")):
         assert agent.promote().code == 0
         work(standby)

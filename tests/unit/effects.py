@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the changes of a plan make of the world, as values: a cluster and a server that do at once what they are
+told.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pgsql_ra.replication.changes import (
+    Change,
+    CreateSlot,
+    DropSlot,
+    EndWalsender,
+    ProvokeReply,
+    PublishPosition,
+    SetDataStatus,
+    SetElection,
+    SetReceiver,
+    SetRecord,
+    SetScore,
+    SetStatus,
+    SetSynchronousStandbys,
+    ShowLocation,
+    WithdrawPosition,
+)
+from pgsql_ra.replication.snapshot import ClusterState, NodeState, Primary, ServerState, Snapshot
+
+NOT_ATTRIBUTES = (SetSynchronousStandbys, ProvokeReply, CreateSlot, DropSlot, EndWalsender)
+
+
+def on_node(node: NodeState, change: Change) -> NodeState:
+    """The node's attributes after a change; the same if it concerns another node, or no attribute."""
+    if isinstance(change, NOT_ATTRIBUTES) or change.node.lower() != node.key:
+        return node
+    match change:
+        case SetScore(score=score):
+            return replace(node, score=score)
+        case SetDataStatus(value=value):
+            return replace(node, data_status=value)
+        case SetStatus(value=value):
+            return replace(node, status=value)
+        case SetRecord(history=history):
+            return replace(node, record=history)
+        case PublishPosition(position=position):
+            return replace(node, position=position)
+        case ShowLocation(position=position):
+            return replace(node, location=position.lsn.padded())
+        case WithdrawPosition():
+            return replace(node, position=None, location="")
+        case SetElection(value=value):
+            return replace(node, election=value)
+        case SetReceiver(value=value):
+            return replace(node, receiver=value)
+
+
+def on_cluster(cluster: ClusterState, change: Change) -> ClusterState:
+    """The cluster after a change."""
+    return replace(cluster, nodes=tuple(on_node(node, change) for node in cluster.nodes))
+
+
+def on_server(server: ServerState, change: Change) -> ServerState:
+    """The server after a change, which is in force at once."""
+    match server, change:
+        case Primary(), SetSynchronousStandbys(names=names):
+            return replace(server, synchronous_names=names, written_names=names, settled=True)
+        case Primary(), EndWalsender(pid=pid):
+            return replace(server, walsenders=tuple(row for row in server.walsenders if row.pid != pid))
+    return server
+
+
+def after(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:
+    """What the next look of the same action sees when these changes were applied and nothing else happened."""
+    for change in changes:
+        if isinstance(change, ProvokeReply) and isinstance(snapshot.server, Primary):
+            snapshot = replace(snapshot, mark=snapshot.server.position.lsn)
+        snapshot = replace(
+            snapshot,
+            cluster=on_cluster(snapshot.cluster, change),
+            server=on_server(snapshot.server, change),
+        )
+    return snapshot
+
+
+def bare(change: Change) -> tuple[object, ...]:
+    """A change without its reason, and short enough for a table."""
+    match change:
+        case SetScore(node, score):
+            return ("score", node, score)
+        case SetDataStatus(node, value):
+            return ("record", node, value)
+        case SetStatus(node, value):
+            return ("status", node, value)
+        case SetRecord(node, history):
+            return ("timeline", node, str(history))
+        case PublishPosition(node, position):
+            return ("position", node, str(position))
+        case ShowLocation(node, position):
+            return ("location", node, position.lsn.padded())
+        case WithdrawPosition(node):
+            return ("position", node, None)
+        case SetElection(node, value):
+            return ("election", node, value)
+        case SetReceiver(node, value):
+            return ("receiver", node, value)
+        case CreateSlot(name):
+            return ("slot", name, "create")
+        case DropSlot(name):
+            return ("slot", name, "drop")
+        case SetSynchronousStandbys(names):
+            return ("names", *names)
+        case ProvokeReply():
+            return ("provoke",)
+        case EndWalsender(pid):
+            return ("end", pid)

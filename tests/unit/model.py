@@ -1,0 +1,518 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A cluster in memory: copies of the WAL, commits and who was told that they are done, a CIB per partition, and the
+agent's real decisions, whose changes are applied one at a time.
+
+As unkind as the real thing where safety depends on it: a reload reaches the checkpointer at any time later, or never (a
+walsender takes it before it looks at the next reply: WalSndLoop); a dead connection's row stays; an action may be
+killed between any two of its steps, and the world goes on between them; a partition has a CIB of its own, whose writes
+succeed and are lost.
+
+Kinder than the real thing: when partitions meet, the CIB of the one with quorum stays (really, the highest epoch wins);
+a promotion's look, its records and the promotion itself happen in one step, after all standbys of the partition have
+published their positions; and what `Unkind` lists.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from pgsql_ra.replication.changes import Change, EndWalsender, Plan, SetSynchronousStandbys
+from pgsql_ra.replication.lsn import Lsn
+from pgsql_ra.replication.primary import reconcile
+from pgsql_ra.replication.promotion import decide_promotion, watch
+from pgsql_ra.replication.rejoin import Follow, LocalData, decide_rejoin
+from pgsql_ra.replication.snapshot import (
+    ClusterState,
+    Membership,
+    Mode,
+    NodeState,
+    Policy,
+    Primary,
+    ReplicationState,
+    Role,
+    ServerState,
+    Snapshot,
+    Standby,
+    SyncState,
+    Walsender,
+)
+from pgsql_ra.replication.status import SCORE_NEVER, STATUS_ALONE, STATUS_STOPPED
+from tests.unit.effects import on_node
+from tests.unit.wal import Wal, end_of, is_prefix, position_of
+
+Cib = dict[str, NodeState]
+Names = tuple[str, ...]
+
+THREE = 3
+
+
+class Violation(AssertionError):
+    """The promise was broken."""
+
+
+@dataclass(frozen=True)
+class Unkind:
+    """What the decisions are not known to survive, or known not to."""
+
+    torn_reloads: bool = True
+    """An action is killed after it has written synchronous_standby_names and before it has told the server."""
+    stale_positions: bool = True
+    """The position that a standby published in an earlier election stands when it is down at the next promotion."""
+    duplicate_rows: bool = False
+    """A standby comes back beside its dead connection, and with several synchronous standbys counts twice.
+
+    Not survived: PostgreSQL counts connections, not names, and only a replication slot keeps the second one out.
+    """
+
+
+@dataclass
+class Row:
+    """A walsender, alive or not."""
+
+    node: str
+    pid: int
+    state: ReplicationState
+    flush: Lsn
+    names: Names = ()
+    """The setting as this walsender knows it."""
+
+
+@dataclass
+class Server:
+    """One PostgreSQL server and its data directory."""
+
+    wal: Wal = ()
+    role: str = "stopped"
+    was_primary: bool = False
+    upstream: str = ""
+    rows: list[Row] = field(default_factory=list)
+    names_in_file: Names = ()
+    names_in_postmaster: Names = ()
+    """What every later session sees."""
+    names_in_checkpointer: Names = ()
+    """Whether a commit waits at all."""
+    waiting: list[int] = field(default_factory=list)
+    """Commits on this primary whose clients wait for an answer."""
+
+
+@dataclass
+class Action:
+    """An action of the agent under way: what `converge` keeps between its steps."""
+
+    leaving: frozenset[str]
+    look: Primary | None = None
+    settled: Names | None = None
+    mark: Lsn | None = None
+    queue: list[Change] = field(default_factory=list)
+    waits: bool = False
+    torn: bool = False
+    """The names are in the file, and nobody has been told."""
+
+
+@dataclass
+class Node:
+    """A machine. `side` is its partition; `clean` counts while it is down: it was fenced, or it left properly."""
+
+    name: str
+    cib: Cib
+    server: Server = field(default_factory=Server)
+    powered: bool = True
+    clean: bool = False
+    side: int = 0
+    action: Action | None = None
+
+
+Reconcile = Callable[[Snapshot, Primary], Plan]
+Decide = Callable[[Snapshot, Standby], Plan]
+
+
+class Cluster:
+    """Nodes, and everything that may happen to them. What cannot happen just now is passed over."""
+
+    def __init__(
+        self,
+        size: int,
+        synchronous: int = 1,
+        reconcile_with: Reconcile = reconcile,
+        decide_with: Decide = decide_promotion,
+        unkind: Unkind = Unkind(),
+    ) -> None:
+        self.names = tuple(f"n{number}" for number in range(1, size + 1))
+        self.policies = {
+            name: Policy(name, Mode.SYNC, self.names, synchronous_count=synchronous) for name in self.names
+        }
+        self.acked: set[int] = set()
+        self.promotions = 0
+        self._reconcile, self._decide, self._unkind = reconcile_with, decide_with, unkind
+        self._numbers = iter(range(1, 1_000_000))
+        cib = {name: NodeState(name, Membership.MEMBER) for name in self.names}
+        self.nodes = {name: Node(name, cib) for name in self.names}
+        for node in self.nodes.values():
+            node.server.wal = ((1, 0),)
+            self.start(node.name)
+
+    # ---- what a node sees ------------------------------------------------------------------------------------------
+
+    def side_of(self, node: Node) -> list[Node]:
+        """The nodes in the same partition, this one among them."""
+        return [one for one in self.nodes.values() if one.powered and one.side == node.side]
+
+    def has_quorum(self, node: Node) -> bool:
+        """Three nodes: two of them. Two nodes: always (corosync's two_node), fencing decides."""
+        return len(self.nodes) < THREE or len(self.side_of(node)) * 2 > len(self.nodes)
+
+    def membership(self, node: Node, other: Node) -> Membership:
+        """What `node` knows of `other`."""
+        if other in self.side_of(node):
+            return Membership.MEMBER
+        return Membership.CLEAN if not other.powered and other.clean else Membership.UNCLEAN
+
+    def cluster_seen_by(self, node: Node) -> ClusterState:
+        """The cluster as the node's CIB shows it."""
+        seen = (replace(node.cib[name], membership=self.membership(node, self.nodes[name])) for name in self.names)
+        return ClusterState(self.has_quorum(node), True, tuple(seen))
+
+    def snapshot(self, node: Node, server: ServerState) -> Snapshot:
+        """A snapshot on this node."""
+        return Snapshot(server, self.cluster_seen_by(node), self.policies[node.name])
+
+    def look(self, server: Server) -> Primary:
+        """What SQL tells of a primary."""
+        rows = (
+            Walsender(
+                row.node,
+                row.pid,
+                row.state,
+                SyncState.SYNC if {row.node} <= set(row.names) & set(server.names_in_postmaster) else SyncState.ASYNC,
+                row.flush,
+            )
+            for row in reversed(server.rows)
+        )
+        settled = server.names_in_checkpointer == server.names_in_postmaster
+        return Primary(
+            1,
+            position_of(server.wal),
+            server.names_in_postmaster,
+            server.names_in_file,
+            settled,
+            walsenders=tuple(rows),
+        )
+
+    def primaries(self) -> list[Node]:
+        """The nodes on which a server takes writes."""
+        return [node for node in self.nodes.values() if node.powered and node.server.role == "primary"]
+
+    # ---- the database ----------------------------------------------------------------------------------------------
+
+    def commit(self, name: str) -> None:
+        """A client commits, if there is a primary here."""
+        server = self.nodes[name].server
+        if self.nodes[name] not in self.primaries():
+            return
+        number = next(self._numbers)
+        server.wal = (*server.wal, (server.wal[-1][0], number))
+        # SyncRepWaitForLSN: whoever finds nobody defined in shared memory returns at once.
+        if server.names_in_checkpointer:
+            server.waiting.append(number)
+        else:
+            self.acked.add(number)
+
+    def connect(self, name: str) -> None:
+        """A standby connects to the primary, wherever that is; one that cannot follow is copied anew."""
+        node = self.nodes[name]
+        primary = next(iter(self.primaries()), None)
+        if not node.powered or node.server.role != "standby" or primary is None or node.server.upstream:
+            return
+        if not position_of(node.server.wal).leads_to(position_of(primary.server.wal).history):
+            node.server.wal = primary.server.wal
+        elif not is_prefix(node.server.wal, primary.server.wal):
+            raise Violation(f"{name} was let to follow {primary.name}, which lacks some of its WAL")
+        node.server.upstream = primary.name
+        if not self._unkind.duplicate_rows and self.policies[primary.name].synchronous_count > 1:
+            self._end_rows(primary.server, name)
+        row = Row(name, next(self._numbers), ReplicationState.CATCHUP, end_of(node.server.wal))
+        primary.server.rows.append(row)
+        self._report(primary.server, node)
+
+    def receive(self, name: str, records: int) -> None:
+        """A standby receives and flushes some WAL, and says so."""
+        node = self.nodes[name]
+        primary = self.nodes.get(node.server.upstream)
+        if primary is None or node.server.role != "standby":
+            return
+        node.server.wal = primary.server.wal[: len(node.server.wal) + records]
+        self._report(primary.server, node)
+
+    def disconnect(self, name: str, leaves_a_row: bool) -> None:
+        """The connection breaks; the primary may not notice."""
+        server = self.nodes[name].server
+        if primary := self.nodes.get(server.upstream):
+            if not leaves_a_row:
+                self._end_rows(primary.server, name)
+            server.upstream = ""
+
+    def _end(self, server: Server, row: Row) -> None:
+        """A walsender ends, and its connection with it if that still lived."""
+        server.rows.remove(row)
+        standby = self.nodes[row.node].server
+        if standby.upstream and self.nodes[standby.upstream].server is server:
+            has_newer = any(one.node == row.node and one.pid > row.pid for one in server.rows)
+            standby.upstream = standby.upstream if has_newer else ""
+
+    @staticmethod
+    def _end_rows(server: Server, name: str) -> None:
+        server.rows = [row for row in server.rows if row.node != name]
+
+    def reload(self, name: str) -> None:
+        """Somebody reloads the configuration. The postmaster takes it before its next session."""
+        server = self.nodes[name].server
+        server.names_in_postmaster = server.names_in_file
+
+    def take_setting(self, name: str, walsenders: bool, checkpointer: bool) -> None:
+        """What was reloaded reaches the walsenders, or the checkpointer, or both."""
+        server = self.nodes[name].server
+        if walsenders:
+            for row in server.rows:
+                row.names = server.names_in_postmaster
+        if checkpointer:
+            server.names_in_checkpointer = server.names_in_postmaster
+            if not server.names_in_checkpointer:
+                # SyncRepUpdateSyncStandbysDefined wakes everybody who waits.
+                self._answer(server, server.waiting)
+
+    def _report(self, server: Server, node: Node) -> None:
+        """ProcessStandbyReplyMessage: the newest row of this standby, and whoever waits for it."""
+        row = [row for row in server.rows if row.node == node.name][-1]
+        row.flush, row.names = end_of(node.server.wal), server.names_in_postmaster
+        if row.flush == end_of(server.wal):
+            row.state = ReplicationState.STREAMING
+        # SyncRepGetSyncStandbysPriority: the first so many rows by priority, and the least of what they have flushed.
+        rows = [one for one in server.rows if one.state is ReplicationState.STREAMING and one.node in row.names]
+        first = sorted(rows, key=lambda one: row.names.index(one.node))[: len(row.names)]
+        if row in first and len(first) == len(row.names):
+            flushed = min(one.flush for one in first) // end_of(server.wal[:1])
+            held = {number for _, number in server.wal[:flushed]}
+            self._answer(server, [number for number in server.waiting if number in held])
+
+    def _answer(self, server: Server, numbers: list[int]) -> None:
+        self.acked.update(numbers)
+        server.waiting = [number for number in server.waiting if number not in numbers]
+
+    # ---- the agent on a primary ------------------------------------------------------------------------------------
+
+    def act(self, name: str, steps: int, leaving: frozenset[str] = frozenset()) -> None:
+        """Some steps of a monitor, or of a notification that says who leaves; one under way is continued."""
+        node = self.nodes[name]
+        for _ in range(steps):
+            if node not in self.primaries():
+                node.action = None
+                return
+            if node.action is None:
+                node.action = Action(leaving)
+            if self._step(node, node.action):
+                node.action = None
+                return
+
+    def kill_action(self, name: str) -> None:
+        """The action is killed by its timeout."""
+        self.nodes[name].action = None
+
+    def _step(self, node: Node, action: Action) -> bool:
+        """One step of actions.converge: a look at the server, one at the cluster, or one change. True: it is over."""
+        if action.torn:
+            self.reload(node.name)
+            action.torn = False
+        elif action.queue:
+            change = action.queue.pop(0)
+            self._apply(node, change)
+            action.torn = self._unkind.torn_reloads and isinstance(change, SetSynchronousStandbys)
+        elif action.look is None:
+            action.look = self.look(node.server)
+            settled = action.look.synchronous_names if action.look.settled else None
+            if action.settled is None or action.settled != settled:
+                action.mark = None
+            elif action.mark is None:
+                action.mark = action.look.position.lsn
+            action.settled = settled
+            return False
+        else:
+            snapshot = self.snapshot(node, action.look)
+            plan = self._reconcile(replace(snapshot, leaving=action.leaving, mark=action.mark), action.look)
+            action.queue, action.waits = list(plan.changes), bool(plan.waiting_for) and not plan.refusal
+        if action.queue or action.torn:
+            return False
+        action.look = None
+        return not action.waits
+
+    def _apply(self, node: Node, change: Change) -> None:
+        match change:
+            case SetSynchronousStandbys(names):
+                node.server.names_in_file = names
+                if not self._unkind.torn_reloads:
+                    self.reload(node.name)
+            case EndWalsender(pid):
+                for row in [row for row in node.server.rows if row.pid == pid]:
+                    self._end(node.server, row)
+            case _:
+                self._write(node, (on_node(node.cib[name], change) for name in self.names))
+
+    @staticmethod
+    def _write(node: Node, states: Iterator[NodeState]) -> None:
+        """Every write succeeds, with quorum or without; it reaches the partition's CIB."""
+        node.cib.update({state.name: state for state in states})
+
+    # ---- the agent on a standby ------------------------------------------------------------------------------------
+
+    def publish(self, name: str) -> None:
+        """pre-promote: the standby says where its WAL ends."""
+        node = self.nodes[name]
+        if node.server.role == "standby":
+            node.cib[name] = replace(node.cib[name], position=position_of(node.server.wal))
+        elif not self._unkind.stale_positions:
+            node.cib[name] = replace(node.cib[name], position=None)
+
+    def watch(self, name: str) -> None:
+        """The standby's monitor."""
+        node = self.nodes[name]
+        if node.powered and node.server.role == "standby":
+            server = Standby(1, position_of(node.server.wal), bool(node.server.upstream))
+            for change in watch(self.snapshot(node, server), server).changes:
+                self._apply(node, change)
+
+    def promote(self, name: str, killed_after: int) -> None:
+        """Pacemaker promotes this standby, whoever else would be better; it may be killed after some steps."""
+        node = self.nodes[name]
+        if not node.powered or node.server.role != "standby":
+            return
+        for other in self.side_of(node):
+            self.disconnect(other.name, leaves_a_row=True)
+            self.publish(other.name)
+        server = Standby(1, position_of(node.server.wal), False)
+        plan = self._decide(self.snapshot(node, server), server)
+        for change in plan.changes[:killed_after]:
+            self._apply(node, change)
+        if plan.refusal or plan.waiting_for or killed_after <= len(plan.changes):
+            return
+        timeline = position_of(node.server.wal).timeline + 1
+        node.server = Server((*node.server.wal, (timeline, next(self._numbers))), "primary", was_primary=True)
+        node.cib[name] = replace(node.cib[name], role=Role.PROMOTED, position=None)
+        self.promotions += 1
+        self.check_promoted(node)
+
+    # ---- faults and Pacemaker --------------------------------------------------------------------------------------
+
+    def crash_server(self, name: str) -> None:
+        """The server is gone, its WAL is not. Clients that wait get no answer, and nobody is told."""
+        node = self.nodes[name]
+        self.disconnect(name, leaves_a_row=True)
+        for other in self.nodes.values():
+            if other.server.upstream == name:
+                other.server.upstream = ""
+        node.server = Server(node.server.wal, was_primary=node.server.was_primary)
+        node.action = None
+
+    def stop(self, name: str) -> None:
+        """Pacemaker stops the instance; the node says so (actions.stop)."""
+        node = self.nodes[name]
+        if node.powered:
+            self.crash_server(name)
+            node.cib[name] = replace(
+                node.cib[name], role=Role.STOPPED, score=SCORE_NEVER, status=STATUS_STOPPED, position=None, election=""
+            )
+
+    def start(self, name: str) -> None:
+        """Pacemaker starts it as a standby (after a stop, if it had died); data that may not follow is copied anew."""
+        node = self.nodes[name]
+        if not node.powered or node.server.role != "stopped":
+            return
+        self.stop(name)
+        local = LocalData(node.server.was_primary, position_of(node.server.wal))
+        if not isinstance(decide_rejoin(name, local, self.cluster_seen_by(node)), Follow):
+            source = next((one for one in self.primaries() if one in self.side_of(node)), None)
+            if source is None:
+                return
+            node.server.wal = source.server.wal
+        node.server = Server(node.server.wal, "standby")
+        node.cib[name] = replace(node.cib[name], role=Role.UNPROMOTED, status=STATUS_ALONE)
+
+    def isolate(self, name: str) -> None:
+        """The node is cut off from Pacemaker's network, not from the clients' or the standbys'."""
+        node = self.nodes[name]
+        if node.powered and len(self.side_of(node)) > 1:
+            node.side = next(self._numbers)
+            node.cib = dict(node.cib)
+
+    def power_cut(self, name: str) -> None:
+        """The node is off; the others know only that it is lost. One node stays."""
+        node = self.nodes[name]
+        if sum(one.powered for one in self.nodes.values()) > 1:
+            self.crash_server(name)
+            node.powered, node.clean, node.cib = False, False, dict(node.cib)
+
+    def fence(self, name: str, by: str) -> None:
+        """A partition with quorum shoots a node that it has lost."""
+        node, shooter = self.nodes[name], self.nodes[by]
+        if not shooter.powered or not self.has_quorum(shooter):
+            return
+        if self.membership(shooter, node) is Membership.UNCLEAN:
+            self.crash_server(name)
+            node.powered, node.clean, node.side, node.cib = False, True, -1, {}
+            permanent = shooter.cib[name]
+            shooter.cib[name] = NodeState(
+                name, Membership.CLEAN, data_status=permanent.data_status, record=permanent.record
+            )
+
+    def boot(self, name: str) -> None:
+        """A node comes back and joins the largest partition."""
+        node = self.nodes[name]
+        if node.powered:
+            return
+        partner = max((one for one in self.nodes.values() if one.powered), key=lambda one: len(self.side_of(one)))
+        node.powered, node.clean, node.side, node.cib = True, False, partner.side, partner.cib
+        permanent = node.cib[name]
+        node.cib[name] = NodeState(name, Membership.MEMBER, data_status=permanent.data_status, record=permanent.record)
+
+    def heal(self) -> None:
+        """The partitions meet before fencing was done: permanent values are those of the largest one."""
+        powered = [node for node in self.nodes.values() if node.powered]
+        ruling = max(powered, key=lambda one: len(self.side_of(one)))
+        transient = {node.name: node.cib[node.name] for node in powered}
+        merged = dict(ruling.cib)
+        for name, own in transient.items():
+            permanent = ruling.cib[name]
+            merged[name] = replace(own, data_status=permanent.data_status, record=permanent.record)
+        for node in powered:
+            node.side, node.cib = 0, merged
+
+    # ---- the promise -----------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Every acknowledged commit is on every node that could be promoted, and one server at most takes writes."""
+        if len(self.primaries()) > 1:
+            raise Violation(f"{', '.join(node.name for node in self.primaries())} take writes")
+        for node in self.nodes.values():
+            if node.powered and node.server.role == "standby" and self.has_quorum(node):
+                for others_are_heard in (True, False):
+                    self._check_heir(node, others_are_heard)
+
+    def _check_heir(self, node: Node, others_are_heard: bool) -> None:
+        """If the primary died now, everybody who is lost were fenced, and this node were asked."""
+
+        def after_the_failure(state: NodeState) -> NodeState:
+            other = self.nodes[state.key]
+            lives = other in self.side_of(node) and other.server.role == "standby"
+            if lives and (others_are_heard or other is node):
+                return replace(state, membership=Membership.MEMBER, position=position_of(other.server.wal))
+            return NodeState(state.name, Membership.CLEAN, data_status=state.data_status, record=state.record)
+
+        cluster = ClusterState(True, True, tuple(after_the_failure(state) for state in node.cib.values()))
+        server = Standby(1, position_of(node.server.wal), False)
+        snapshot = Snapshot(server, cluster, self.policies[node.name])
+        plan = self._decide(snapshot, server)
+        if not plan.refusal and not plan.waiting_for:
+            self.check_promoted(node)
+
+    def check_promoted(self, node: Node) -> None:
+        """A node that is promoted, or could be, lacks nothing that was acknowledged."""
+        missing = self.acked - {number for _, number in node.server.wal}
+        if missing:
+            raise Violation(f"{node.name} may be promoted, and lacks {len(missing)} acknowledged commits")
