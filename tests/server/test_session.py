@@ -130,6 +130,7 @@ def test_a_standby_has_no_position_until_it_has_read_all_its_wal(
 ) -> None:
     """A copy gets the WAL of the original's later life, and replays it with a delay that the test ends."""
     copy = make_database("copy")
+    database.configure("wal_keep_size = '64MB'")  # the copy goes on in the segment with which both began
     database.start()
     for _ in range(3):
         database.sql("CREATE TABLE IF NOT EXISTS t AS SELECT generate_series(1, 1000) AS n")
