@@ -85,7 +85,12 @@ def prepare_promotion(context: Context) -> ServerState:
     def decide(snapshot: Snapshot) -> Plan:
         return promotion.decide_promotion(snapshot, snapshot.server) if isinstance(snapshot.server, Standby) else Plan()
 
-    server, plan = converge(context, decide, patience(context, context.deadline.remaining() / 2))
-    if plan.refusal or plan.waiting_for:
-        raise NotSafe(f"not promoted: {plan.refusal or 'waited in vain for ' + plan.waiting_for}")
-    return server
+    limit = patience(context, context.deadline.remaining() / 2)
+    while True:
+        server, plan = converge(context, decide, limit)
+        if plan.refusal or plan.waiting_for:
+            raise NotSafe(f"not promoted: {plan.refusal or 'waited in vain for ' + plan.waiting_for}")
+        if not plan.changes:
+            return server
+        # Not promoted in the look that wrote the records: one has to see them stand, with quorum still there.
+        limit.pause("the records of all nodes to stand", 0.02)
