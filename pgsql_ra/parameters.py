@@ -36,6 +36,7 @@ from typing import (
 PREFIX: Final = "OCF_RESKEY_"
 
 RepMode = Literal["none", "async", "sync", "slave"]
+SynchronousMethod = Literal["first", "quorum"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)
@@ -578,6 +579,54 @@ class Parameters:
             takes longer this way, and a former primary cannot tell from the timeline that its history has diverged.
             """,
     )
+    synchronous_node_count = Integer(
+        1,
+        low=1,
+        reloadable=True,
+        shortdesc="How many standbys are synchronous",
+        longdesc="""
+            Only for rep_mode sync: how many standbys hold a commit before it is acknowledged, at most the number of
+            nodes in node_list less one. If fewer standbys stream, commits wait for those that do, unless strict is set.
+            """,
+    )
+    synchronous_method: Choice[SynchronousMethod] = Choice(
+        "first",
+        ("first", "quorum"),
+        reloadable=True,
+        shortdesc="How commits wait for synchronous standbys",
+        longdesc="""
+            Only for rep_mode sync.
+
+            first: as many standbys as synchronous_node_count says are chosen, and a commit waits for every one of them.
+            Each of them holds everything and can be promoted, although the others are not heard.
+
+            quorum: a commit waits for any that many of all standbys that stream, so a slow or lost one holds up nobody.
+            Then nobody knows which of them holds a commit: if n of them stream and a commit waits for k, a promotion
+            needs n - k + 1 of them to be heard, and promotes the newest.
+            """,
+    )
+    strict = Boolean(
+        False,
+        reloadable=True,
+        shortdesc="Never go on with fewer synchronous standbys",
+        longdesc="""
+            Only for rep_mode sync. If true, commits wait until as many standbys as synchronous_node_count says hold
+            them, even if there are not so many: with one standby that is lost, nothing is committed until it is back.
+            If false, the primary goes on with those that are left, and alone at last.
+            """,
+    )
+    max_lag = Integer(
+        0,
+        low=0,
+        high=10**15,
+        reloadable=True,
+        shortdesc="Bytes that a promoted standby may lack, in async mode",
+        longdesc="""
+            Only for rep_mode async: a standby that has flushed more than this many bytes of WAL less than the primary
+            is not promoted. 0 is no limit. It is measured in the monitor of the primary, so it is not exact. A standby
+            that was too far behind is promotable again when it is within half of it.
+            """,
+    )
     replication_slot_name = SlotPrefix(
         "",
         reloadable=True,
@@ -730,6 +779,29 @@ def check_external_standbys(parameters: Parameters) -> Iterator[Problem]:
         )
 
 
+def check_synchronous_standbys(parameters: Parameters) -> Iterator[Problem]:
+    """As many synchronous standbys as there can be, and not two ways to choose them."""
+    most = len(parameters.node_list) - 1
+    name = "synchronous_node_count"
+    if (
+        parameters.text(name)
+        and parameters.rep_mode == "sync"
+        and most >= 1
+        and parameters.synchronous_node_count > most
+    ):
+        yield parameters.contradiction(
+            name,
+            f"parameter {name} is {parameters.synchronous_node_count}, but node_list has {most} nodes beside the "
+            f"primary: set it to {most} or less, or complete node_list",
+        )
+    if parameters.synchronous_method == "quorum" and parameters.external_standby_node_list:
+        yield parameters.contradiction(
+            "synchronous_method",
+            "parameter synchronous_method is quorum, but external_standby_node_list is set, whose standbys a commit "
+            "always waits for: remove one of the two",
+        )
+
+
 def check_slot_names(parameters: Parameters) -> Iterator[Problem]:
     """Every node gets a slot of its own, and its name is one that PostgreSQL takes."""
     prefix = parameters.replication_slot_name
@@ -763,5 +835,6 @@ CROSS_CHECKS: Final[tuple[Callable[[Parameters], Iterator[Problem]], ...]] = (
     check_monitor_password,
     check_what_replication_needs,
     check_external_standbys,
+    check_synchronous_standbys,
     check_slot_names,
 )

@@ -10,8 +10,9 @@ from typing import LiteralString, assert_never
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
 from pgsql_ra.pacemaker.attributes import Life
-from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings
+from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings, synchronous_value
 from pgsql_ra.postgres.process import server_processes
+from pgsql_ra.postgres.promotion_file import write_promotion
 from pgsql_ra.replication.changes import (
     Change,
     CreateSlot,
@@ -19,13 +20,18 @@ from pgsql_ra.replication.changes import (
     EndWalsender,
     ProvokeReply,
     PublishPosition,
+    RememberPromotion,
     SetDataStatus,
     SetElection,
+    SetKnown,
+    SetPromotion,
     SetReceiver,
     SetRecord,
     SetScore,
     SetStatus,
     SetSynchronousStandbys,
+    SetVoters,
+    SetWhy,
     ShowLocation,
     WithdrawPosition,
 )
@@ -55,8 +61,20 @@ def apply(context: Context, change: Change) -> None:
             attributes.empty_private(node, "election")
         case SetElection(node, value):
             attributes.set_private("election", node, value)
-        case SetSynchronousStandbys(names):
-            context.files.write(SYNCHRONOUS_FILE, synchronous_settings(names))
+        case SetPromotion(node, promotion):
+            attributes.set("promotion", node, str(promotion), Life.FOREVER)
+        case RememberPromotion(promotion):
+            write_promotion(context.files, context.pgdata, promotion)
+        case SetKnown(node, promotion):
+            attributes.set_private("known", node, str(promotion))
+        case SetVoters(node, voters):
+            attributes.set("voters", node, str(voters), Life.FOREVER)
+        case SetWhy(node, ""):
+            attributes.delete(node, "not-promoted")
+        case SetWhy(node, why):
+            attributes.set("not-promoted", node, why, Life.REBOOT)
+        case SetSynchronousStandbys(standbys):
+            context.files.write(SYNCHRONOUS_FILE, synchronous_settings(standbys))
             context.server.reload()
         case ProvokeReply():
             execute_sql(context, "SELECT pg_logical_emit_message(true, 'pgsql-ra', '')")
@@ -99,8 +117,18 @@ def describe(change: Change) -> str:
             return f"WAL position of {node} withdrawn"
         case SetElection(node, value):
             return f"election on {node} = {value or 'over'}"
-        case SetSynchronousStandbys(names):
-            return f"synchronous_standby_names = {', '.join(names) or '(none)'}"
+        case SetPromotion(node, promotion):
+            return f"promotion of {node} = {promotion}"
+        case RememberPromotion(promotion):
+            return f"this node's file of the newest promotion = {promotion}"
+        case SetKnown(node, promotion):
+            return f"newest promotion known to {node} = {promotion}"
+        case SetVoters(node, voters):
+            return f"voters on {node} = {voters}"
+        case SetWhy(node, why):
+            return f"not-promoted of {node} = {why or '(nothing)'}"
+        case SetSynchronousStandbys(standbys):
+            return f"synchronous_standby_names = {synchronous_value(standbys) or '(none)'}"
         case ProvokeReply():
             return "a little WAL is written"
         case SetReceiver(node, value):

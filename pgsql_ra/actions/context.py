@@ -119,7 +119,7 @@ class Context:
     def policy(self) -> "Policy":
         """The parameters that decisions depend on."""
         from pgsql_ra.parameters import slot_name
-        from pgsql_ra.replication.snapshot import Mode, Policy, ReceiverDisplay
+        from pgsql_ra.replication.snapshot import Degrading, Method, Mode, Policy, ReceiverDisplay
 
         given = self.parameters
         prefix, external = given.replication_slot_name, given.external_standby_node_list
@@ -129,7 +129,10 @@ class Context:
             members=given.node_list,
             election_rounds=given.xlog_check_count,
             # With standbys outside of the cluster all members are synchronous too, as in the shell agent.
-            synchronous_count=len(given.node_list) if external else 1,
+            synchronous_count=len(given.node_list) if external else given.synchronous_node_count,
+            method=Method(given.synchronous_method),
+            degrading=Degrading.NEVER if given.strict else Degrading.ALLOWED,
+            max_lag=given.max_lag,
             external_standbys=external,
             slots=tuple((node, slot_name(prefix, node)) for node in given.node_list) if prefix else (),
             slot_prefix=prefix,

@@ -8,9 +8,10 @@ from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import observe_server
 from pgsql_ra.ocf import Deadline
 from pgsql_ra.pacemaker.cib import read_cluster
+from pgsql_ra.postgres.promotion_file import read_promotion
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.lsn import Lsn
-from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot
+from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, SynchronousStandbys
 
 Decide = Callable[[Snapshot], Plan]
 
@@ -23,7 +24,8 @@ def take_snapshot(
 ) -> Snapshot:
     """The cluster as it is now beside a server that was just looked at."""
     cluster = read_cluster(context.resource, context.deadline)
-    return Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark)
+    remembered = read_promotion(context.files, context.pgdata)
+    return Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark, remembered)
 
 
 def converge(
@@ -39,7 +41,7 @@ def converge(
     next action takes it up where this one left it.
     """
     server = first_look or observe_server(context, patience)
-    settled = _settled_names(server)
+    settled = _settled(server)
     mark: Lsn | None = None
     while True:
         snapshot = take_snapshot(context, server, leaving, mark)
@@ -55,11 +57,11 @@ def converge(
         server = observe_server(context, patience)
         # The mark is taken in a look *after* one that saw these names settled, so nothing was committed before it that
         # did not wait for them or that it does not cover.
-        if settled is None or settled != _settled_names(server):
+        if settled is None or settled != _settled(server):
             mark = None
         elif mark is None and isinstance(server, Primary):
             mark = server.position.lsn
-        settled = _settled_names(server)
+        settled = _settled(server)
     if plan.stalled:
         context.log.warning(f"for now: {plan.stalled}")
     if plan.waiting_for and not plan.refusal:
@@ -67,6 +69,6 @@ def converge(
     return server, plan
 
 
-def _settled_names(server: ServerState) -> tuple[str, ...] | None:
-    """The synchronous names that every commit waits by; None if that is not known."""
-    return server.synchronous_names if isinstance(server, Primary) and server.settled else None
+def _settled(server: ServerState) -> SynchronousStandbys | None:
+    """The standbys that every commit waits for; None if that is not known."""
+    return server.synchronous if isinstance(server, Primary) and server.settled else None

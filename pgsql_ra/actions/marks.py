@@ -30,6 +30,20 @@ def mark_stopped(context: Context) -> None:
     _try(context, "location", lambda marks: marks.delete(context.node, "xlog-loc", "receiver-status"))
 
 
+def mark_known(context: Context) -> None:
+    """Say which promotion is the newest that this node has heard of, before anything else could keep it from that: a
+    node whose server does not start may be the only one that knows.
+    """
+    from pgsql_ra.postgres.promotion_file import read_promotion
+
+    def write(marks: "Attributes") -> None:
+        promotion = read_promotion(context.files, context.pgdata)
+        if promotion is not None:
+            marks.set_private("known", context.node, promotion.stamp)
+
+    _try(context, "newest known promotion", write)
+
+
 def _try(context: Context, what: str, write: "Callable[[Attributes], None]") -> None:
     """Write it if Pacemaker takes it soon: a cluster that hangs must not use up the time of a stop."""
     limit = context.deadline.within(min(MARK_SECONDS, context.deadline.remaining() / 8))

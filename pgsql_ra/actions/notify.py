@@ -4,13 +4,14 @@
 Pacemaker ignores the exit code and waits for every instance before it goes on, so a notification that does not matter
 here must cost nothing, and one that does has a deadline of its own. What each one is for:
 
-  pre-stop     the primary releases a synchronous standby *before* it stops, so that no commit waits for it
+  pre-stop     the primary lets another standby take over from a synchronous one that stops, and releases that one
+               *before* it stops, so that no commit waits for it
   post-stop    the primary goes on without a standby that stopped, or that was fenced
   post-start   a standby came: the primary takes it in; without a primary, the standbys elect one
   pre-promote  every standby says where its WAL ends, so that the newest one is promoted
+  post-promote every other node remembers the promotion
 
-The others are not for us. After a promotion the monitors start at once and do what is to be done; a notification before
-them would only keep the virtual IP waiting.
+The others are not for us. After a promotion the monitors start at once and do what else is to be done.
 """
 
 from pgsql_ra.actions.context import Context
@@ -36,7 +37,9 @@ def _react(context: Context) -> None:
         case ("pre", "stop"):
             leaving = notification.stop - {own}
             if leaving and _runs_primary(context):
-                _reconcile(context, leaving)
+                from pgsql_ra.actions.replicate import release_standbys
+
+                release_standbys(context, leaving)
         case ("post", "stop"):
             if notification.stop - {own} and _runs_primary(context):
                 _reconcile(context, notification.stop)
@@ -44,6 +47,11 @@ def _react(context: Context) -> None:
             _welcome(context)
         case ("pre", "promote"):
             _freeze(context)
+        case ("post", "promote"):
+            if own not in notification.promote:
+                from pgsql_ra.actions.replicate import remember_promotion
+
+                remember_promotion(context)
 
 
 def _runs_primary(context: Context) -> bool:
@@ -79,8 +87,15 @@ def _freeze(context: Context) -> None:
     others = (
         (notification.unpromoted | notification.start | notification.demote) - notification.stop - notification.promote
     )
-    if not others or not notification.promote or not _runs_standby(context):
+    if not others or not notification.promote:
         return
-    from pgsql_ra.actions.replicate import freeze_position
+    from pgsql_ra.actions.replicate import freeze_position, withdraw_position
 
-    freeze_position(context, min(notification.promote))
+    if not _runs_standby(context):
+        withdraw_position(context)
+        return
+    try:
+        freeze_position(context, min(notification.promote))
+    except AgentError:
+        withdraw_position(context)
+        raise

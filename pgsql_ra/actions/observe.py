@@ -42,10 +42,10 @@ def _look_once(context: Context, patience: Deadline) -> ServerState:
 
     try:
         # The file first: what it says now is in force in the session, or nobody has been told yet.
-        written = context.files.synchronous_names() if context.parameters.rep_mode == "sync" else None
+        written = context.files.synchronous() if context.parameters.rep_mode == "sync" else None
         with open_session(context, patience) as session:
             state = look(session, context.pgdata, pid)
-        return replace(state, written_names=written) if isinstance(state, Primary) else state
+        return replace(state, written=written) if isinstance(state, Primary) else state
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.
         return Starting(pid, str(error))

@@ -5,10 +5,11 @@ fits.
 
 from dataclasses import replace
 
+from pgsql_ra.actions.apply import apply
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.converge import converge, take_snapshot
 from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
-from pgsql_ra.replication import primary, promotion
+from pgsql_ra.replication import election, primary, promotion
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.receiver import show_receiver
 from pgsql_ra.replication.slots import drop_own_slots
@@ -16,6 +17,8 @@ from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standb
 
 STEP_SECONDS = 3.0
 """How long a monitor or a notification stays for a step that takes a moment; the next one goes on with it."""
+TAKEOVER_SECONDS = 2.0
+"""How long another standby may take to be synchronous in place of one that is about to stop."""
 FREEZE_SECONDS = 5.0
 """How long standbys wait for each other's positions before a promotion."""
 
@@ -43,13 +46,27 @@ def reconcile_standbys(
         say_exit_reason(context.environ, plan.refusal)
 
 
+def release_standbys(context: Context, leaving: frozenset[str]) -> None:
+    """As the primary, before these nodes stop: others take over from them, and then nothing waits for them any more.
+
+    Without anybody who could take over, or if that takes longer than a moment, they are released all the same: a
+    planned stop makes no commit wait.
+    """
+
+    def decide(snapshot: Snapshot) -> Plan:
+        return primary.release(snapshot, snapshot.server) if isinstance(snapshot.server, Primary) else Plan()
+
+    server, _ = converge(context, decide, patience(context, TAKEOVER_SECONDS), leaving=leaving)
+    reconcile_standbys(context, server, leaving)
+
+
 def watch_primary(context: Context, first_look: ServerState | None = None) -> None:
     """As a standby: an election if there is no primary. NotSafe if the primary can never be followed from here."""
 
     def decide(snapshot: Snapshot) -> Plan:
         if not isinstance(snapshot.server, Standby):
             return Plan()
-        plan = promotion.watch(snapshot, snapshot.server)
+        plan = election.watch(snapshot, snapshot.server)
         changes = plan.changes + drop_own_slots(snapshot, snapshot.server) + show_receiver(snapshot)
         return replace(plan, changes=changes)
 
@@ -63,7 +80,7 @@ def elect_if_needed(context: Context) -> None:
 
     The cluster is looked at first: in a failover there is such a somebody, and asking the server would only take time.
     """
-    if not promotion.heir(take_snapshot(context, Stopped())):
+    if not election.heir(take_snapshot(context, Stopped())):
         watch_primary(context)
 
 
@@ -71,9 +88,23 @@ def freeze_position(context: Context, promoted: str) -> None:
     """As a standby, before `promoted` is promoted: say where the WAL ends, and let the best have the score."""
 
     def decide(snapshot: Snapshot) -> Plan:
-        return promotion.freeze(snapshot, snapshot.server, promoted) if isinstance(snapshot.server, Standby) else Plan()
+        return election.freeze(snapshot, snapshot.server, promoted) if isinstance(snapshot.server, Standby) else Plan()
 
     converge(context, decide, patience(context, FREEZE_SECONDS))
+
+
+def withdraw_position(context: Context) -> None:
+    """As a node on which no standby runs, before a promotion: an old position must not be taken for where its WAL
+    ends.
+    """
+    context.attributes.empty_private(context.node, "position")
+
+
+def remember_promotion(context: Context) -> None:
+    """As a node that is not promoted, after a promotion: keep its record in this node's file."""
+    snapshot = take_snapshot(context, Stopped())
+    for change in primary.remember(snapshot, snapshot.newest):
+        apply(context, change)
 
 
 def prepare_promotion(context: Context) -> ServerState:

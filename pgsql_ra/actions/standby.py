@@ -14,6 +14,7 @@ from pgsql_ra.postgres.configuration import (
     primary_conninfo,
     recovery_settings,
     synchronous_settings,
+    synchronous_value,
     write_standby_signal,
 )
 from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
@@ -21,6 +22,8 @@ from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, pre
 from pgsql_ra.postgres.process import remove_stale_pid_file
 from pgsql_ra.postgres.server import last_words
 from pgsql_ra.replication.rejoin import LocalData, Refuse, decide_rejoin
+from pgsql_ra.replication.snapshot import Mode, SynchronousStandbys
+from pgsql_ra.replication.synchronous import first_setting
 
 LOCK_FILE = "PGSQL.lock"
 TARGET_PRIMARY_VERSION = 14
@@ -144,8 +147,7 @@ def remove_shell_agent_lock(context: Context, because: str) -> None:
 def write_configuration(context: Context, major: int) -> None:
     """The agent's two files and the lines that include them."""
     write_recovery_settings(context, only_from_primary(major, context.parameters.primary_conninfo_opt))
-    # A server that starts waits for nobody: whoever it becomes the primary of has to prove itself first.
-    context.files.write(SYNCHRONOUS_FILE, synchronous_settings(()))
+    context.files.write(SYNCHRONOUS_FILE, synchronous_settings(_first_setting(context)))
     context.files.include(RECOVERY_FILE, SYNCHRONOUS_FILE)
 
 
@@ -188,11 +190,22 @@ def check_synchronous_names(context: Context) -> None:
     The server's own program reads its whole configuration for that, ALTER SYSTEM's part too, so what cannot be read is
     found here as well.
     """
-    if names := configured(context, "synchronous_standby_names"):
+    names = configured(context, "synchronous_standby_names")
+    if names != synchronous_value(_first_setting(context)):
         raise NotInstalled(
             f"synchronous_standby_names is set to {names!r} outside of {context.files.path(SYNCHRONOUS_FILE)}, which"
             f" the agent writes: remove it from {context.parameters.config} or postgresql.auto.conf (ALTER SYSTEM)"
         )
+
+
+def _first_setting(context: Context) -> SynchronousStandbys:
+    """A server that starts waits for nobody (or, if it is strict, for anybody): whoever it becomes the primary of has
+    to prove itself first.
+    """
+    policy = context.policy
+    if policy.mode is Mode.ASYNC:
+        return SynchronousStandbys()
+    return first_setting(policy.peers, policy.synchronous_count, policy.degrading)
 
 
 def configured(context: Context, setting: str) -> str:

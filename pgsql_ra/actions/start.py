@@ -2,7 +2,7 @@
 """start: the server runs, in the replicating modes as a standby; promotion is another action."""
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
+from pgsql_ra.actions.marks import mark_known, mark_not_promotable, mark_stopped
 from pgsql_ra.actions.observe import describe, observe_server
 from pgsql_ra.actions.validate_all import require_valid_parameters
 from pgsql_ra.ocf import Exit, ServerFailure
@@ -27,5 +27,6 @@ def start(context: Context) -> Exit:
         case _:
             mark_not_promotable(context)
             mark_stopped(context)
+            mark_known(context)
             bring_up_standby(context)
     return Exit.SUCCESS

@@ -6,51 +6,49 @@ attributes of nodes that are offline, which is what a failover is about. Formats
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
 
 from lxml import etree
 
 from pgsql_ra.ocf import ClusterFailure, Deadline
 from pgsql_ra.pacemaker.command import execute
 from pgsql_ra.replication.lsn import History, Position
-from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role
+from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role, Voters
 
+T = TypeVar("T")
+
+DEFAULT_PRIORITY: Final = 1
+PRIVATE: Final = ("position", "election", "known")
+"""Attributes that attrd alone knows."""
+Private = Mapping[str, Mapping[str, str]]
+"""Their values, by attribute and node."""
 _TRUE = ("1", "true", "yes", "on", "y")
 
 
 def read_cluster(resource: str, deadline: Deadline) -> ClusterState:
     """The state of the cluster, as far as `resource` is concerned. ClusterFailure if Pacemaker does not answer."""
-    private = [["attrd_updater", "--query", "--all", f"--name={resource}-{name}"] for name in ("position", "election")]
-    cib, *answers = execute([["cibadmin", "--query"], *private], deadline)
+    queries = [["attrd_updater", "--query", "--all", f"--name={resource}-{name}"] for name in PRIVATE]
+    cib, *answers = execute([["cibadmin", "--query"], *queries], deadline)
     # attrd fails if nobody ever set the attribute; the codes for that differ between versions (6, 78, 105).
-    position, election = (answer.out if answer.status == 0 else "" for answer in answers)
-    return parse(cib.succeeded(), resource, parse_positions(position), parse_private(election))
+    values = (parse_private(answer.out if answer.status == 0 else "") for answer in answers)
+    return parse(cib.succeeded(), resource, dict(zip(PRIVATE, values, strict=True)))
 
 
 _PUBLISHED = re.compile(r'\bhost="([^"]*)" value="([^"]*)"')
 
 
-def parse_positions(text: str) -> dict[str, Position]:
-    """Positions by node name in lower case, from what `attrd_updater --query --all` prints.
-
-    >>> parse_positions('name="pgsql-position" host="Node1" value="0/40 2:1@0/4"')["node1"].timeline
-    2
-    """
-    found = {host: _position(value) for host, value in parse_private(text).items()}
-    return {host: position for host, position in found.items() if position is not None}
-
-
 def parse_private(text: str) -> dict[str, str]:
-    """The values of a private attribute by node name in lower case."""
+    """The values of a private attribute by node name in lower case, from what `attrd_updater --query --all` prints.
+
+    >>> parse_private('name="pgsql-position" host="Node1" value="0/40 2:1@0/4"')
+    {'node1': '0/40 2:1@0/4'}
+    """
     return {host.lower(): value for host, value in _PUBLISHED.findall(text)}
 
 
-def parse(
-    text: str,
-    resource: str,
-    positions: Mapping[str, Position] | None = None,
-    elections: Mapping[str, str] | None = None,
-) -> ClusterState:
+def parse(text: str, resource: str, private: Private | None = None) -> ClusterState:
     """Read a CIB, beside the private attributes. ClusterFailure if it is not a CIB."""
     try:
         cib = etree.fromstring(text.encode())
@@ -63,7 +61,7 @@ def parse(
     fencing = options.get("stonith-enabled", "true").lower() in _TRUE
     states = {str(state.get("id")): state for state in cib.iterfind("status/node_state")}
     nodes = tuple(
-        _node(node, states.get(str(node.get("id"))), resource, fencing, positions or {}, elections or {})
+        _node(node, states.get(str(node.get("id"))), resource, fencing, private or {})
         for node in cib.iterfind("configuration/nodes/node")
         if node.get("uname")
     )
@@ -80,10 +78,10 @@ def _node(
     state: etree._Element | None,
     resource: str,
     fencing: bool,
-    positions: Mapping[str, Position],
-    elections: Mapping[str, str],
+    private: Private,
 ) -> NodeState:
     values = _values(node.iterfind("instance_attributes/nvpair"))
+    own = {name: by_node.get(str(node.get("uname")).lower(), "") for name, by_node in private.items()}
     role = Role.STOPPED
     if state is not None:
         values |= _values(state.iterfind("transient_attributes/instance_attributes/nvpair"))
@@ -95,11 +93,16 @@ def _node(
         data_status=values.get(f"{resource}-data-status", ""),
         status=values.get(f"{resource}-status", ""),
         score=values.get(f"master-{resource}", ""),
-        position=positions.get(str(node.get("uname")).lower()),
-        record=_history(values.get(f"{resource}-timeline", "")),
+        position=_read(Position.parse, own.get("position", "")),
+        record=_read(History.parse, values.get(f"{resource}-timeline", "")),
+        promotion=_read(Promotion.parse, values.get(f"{resource}-promotion", "")),
+        known=_read(Promotion.parse, own.get("known", "")),
+        voters=_read(Voters.parse, values.get(f"{resource}-voters", "")),
+        priority=_priority(values.get(f"{resource}-priority", "")),
+        why=values.get(f"{resource}-not-promoted", ""),
         location=values.get(f"{resource}-xlog-loc", ""),
         receiver=values.get(f"{resource}-receiver-status", ""),
-        election=elections.get(str(node.get("uname")).lower(), ""),
+        election=own.get("election", ""),
     )
 
 
@@ -107,19 +110,17 @@ def _values(pairs: Iterable[etree._Element]) -> dict[str, str]:
     return {str(pair.get("name")): str(pair.get("value", "")) for pair in pairs}
 
 
-def _position(text: str) -> Position | None:
-    """A published position; None if there is none or it is not one (somebody else's value counts as unknown)."""
+def _read(parse_value: Callable[[str], T], text: str) -> T | None:
+    """An attribute's value; None if it is not set or not one (somebody else's value counts as unknown)."""
     try:
-        return Position.parse(text) if text else None
+        return parse_value(text) if text else None
     except ValueError:
         return None
 
 
-def _history(text: str) -> History | None:
-    try:
-        return History.parse(text) if text else None
-    except ValueError:
-        return None
+def _priority(text: str) -> int:
+    """The administrator's number; what is no number is none."""
+    return int(text) if text.isascii() and text.isdigit() else DEFAULT_PRIORITY
 
 
 def _membership(state: etree._Element | None, fencing: bool) -> Membership:

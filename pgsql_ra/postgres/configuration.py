@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from pgsql_ra.ocf import NotInstalled, NotPermitted
 from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.replication.snapshot import SynchronousStandbys
 
 RECOVERY_FILE = "recovery.conf"
 SYNCHRONOUS_FILE = "rep_mode.conf"
@@ -48,37 +49,50 @@ def recovery_settings(settings: Mapping[str, str]) -> str:
     return "# Written by pgsql-ra at each start; changes here are lost.\n" + "".join(lines)
 
 
-def synchronous_settings(names: tuple[str, ...]) -> str:
-    """The text of the file with synchronous_standby_names. Names are quoted: `any`, `first` and hyphens would not
-    parse.
+def synchronous_value(standbys: SynchronousStandbys) -> str:
+    """The value of synchronous_standby_names. Names are quoted: `any`, `first` and hyphens would not parse.
 
-    >>> synchronous_settings(("node-1",)).splitlines()[-1]
-    'synchronous_standby_names = \\'"node-1"\\''
+    >>> synchronous_value(SynchronousStandbys(("node-1",)))
+    '"node-1"'
+    >>> synchronous_value(SynchronousStandbys(("b", "c"), any_of=1))
+    'ANY 1 ("b", "c")'
     """
-    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
-    value = quoted[0] if len(quoted) == 1 else f"FIRST {len(quoted)} ({', '.join(quoted)})" if quoted else ""
-    return "# Written by pgsql-ra; changes here are lost.\n" + f"synchronous_standby_names = {quote(value)}\n"
+    quoted = ['"' + name.replace('"', '""') + '"' for name in standbys.names]
+    if standbys.any_of:
+        return f"ANY {standbys.any_of} ({', '.join(quoted)})"
+    return quoted[0] if len(quoted) == 1 else f"FIRST {len(quoted)} ({', '.join(quoted)})" if quoted else ""
 
 
-def parse_names(setting: str) -> tuple[str, ...]:
-    """The names in a synchronous_standby_names, lower case, without method and number.
+def synchronous_settings(standbys: SynchronousStandbys) -> str:
+    """The text of the file with synchronous_standby_names."""
+    value = quote(synchronous_value(standbys))
+    return f"# Written by pgsql-ra; changes here are lost.\nsynchronous_standby_names = {value}\n"
 
-    >>> parse_names('FIRST 2 ("node-1", Node2)')
-    ('node-1', 'node2')
+
+def parse_synchronous(setting: str) -> SynchronousStandbys:
+    """The standbys of a synchronous_standby_names, their names in lower case.
+
+    >>> parse_synchronous('FIRST 2 ("node-1", Node2)')
+    SynchronousStandbys(names=('node-1', 'node2'), any_of=0)
+    >>> parse_synchronous('ANY 1 (b, c)').any_of
+    1
     """
     inner = setting.partition("(")[2].rpartition(")")[0] if "(" in setting else setting
     names = (name.strip() for name in inner.split(","))
-    return tuple(name.strip('"').lower() for name in names if name)
+    method = re.match(r"\s*ANY\s+([0-9]+)\s*\(", setting, re.IGNORECASE)
+    return SynchronousStandbys(
+        tuple(name.strip('"').lower() for name in names if name), int(method[1]) if method else 0
+    )
 
 
-def names_in_settings(text: str) -> tuple[str, ...] | None:
-    """The names in a text that `synchronous_settings` made; None if it is another one.
+def synchronous_in_settings(text: str) -> SynchronousStandbys | None:
+    """The standbys in a text that `synchronous_settings` made; None if it is another one.
 
-    >>> names_in_settings(synchronous_settings(("a", "node-2")))
+    >>> synchronous_in_settings(synchronous_settings(SynchronousStandbys(("a", "node-2")))).names
     ('a', 'node-2')
     """
     found = re.search(r"^synchronous_standby_names = '(.*)'$", text, re.MULTILINE)
-    return parse_names(found[1].replace("''", "'")) if found else None
+    return parse_synchronous(found[1].replace("''", "'")) if found else None
 
 
 class ConfigurationFiles:
@@ -124,11 +138,11 @@ class ConfigurationFiles:
         except OSError as error:
             raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
 
-    def synchronous_names(self) -> tuple[str, ...] | None:
-        """The names that the file gives to the server at its next reload; None if there is no such file."""
+    def synchronous(self) -> SynchronousStandbys | None:
+        """The setting that the file gives to the server at its next reload; None if there is no such file."""
         try:
             with open(self.path(SYNCHRONOUS_FILE), encoding="utf-8") as file:
-                return names_in_settings(file.read())
+                return synchronous_in_settings(file.read())
         except FileNotFoundError:
             return None
         except OSError as error:

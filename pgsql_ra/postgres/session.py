@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import psycopg
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
-from pgsql_ra.postgres.configuration import parse_names
+from pgsql_ra.postgres.configuration import parse_synchronous
 from pgsql_ra.postgres.process import PidFile, is_sleeping_without
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import read_history, timeline_at
@@ -125,7 +125,7 @@ def look(connection: Session, pgdata: str, pid: int) -> Primary | Standby:
     return Primary(
         pid=pid,
         position=Position(Lsn.parse(flush), read_history(pgdata, int(file_name[:8], 16))),
-        synchronous_names=parse_names(names),
+        synchronous=parse_synchronous(names),
         settled=_is_settled(taken, wait_event),
         walsenders=tuple(_walsender(row) for row in rows),
         slots=_slots(connection),

@@ -6,6 +6,8 @@ for its safety: each is acknowledged before the next is begun, and the first tha
 from dataclasses import dataclass
 
 from pgsql_ra.replication.lsn import History, Position
+from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.snapshot import SynchronousStandbys, Voters
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,41 @@ class SetRecord:
 
 
 @dataclass(frozen=True)
+class SetPromotion:
+    """Record under which promotion what is said of a node is said; on a primary, its own (`<resource>-promotion`)."""
+
+    node: str
+    promotion: Promotion
+    because: str
+
+
+@dataclass(frozen=True)
+class RememberPromotion:
+    """Keep the newest promotion in this node's own file, which no other node's CIB can overwrite."""
+
+    promotion: Promotion
+    because: str
+
+
+@dataclass(frozen=True)
+class SetKnown:
+    """Tell the cluster which promotion is the newest that this node has heard of (`<resource>-known`)."""
+
+    node: str
+    promotion: Promotion
+    because: str
+
+
+@dataclass(frozen=True)
+class SetVoters:
+    """Record how many of which standbys must be heard before one of them is promoted (`<resource>-voters`)."""
+
+    node: str
+    voters: Voters
+    because: str
+
+
+@dataclass(frozen=True)
 class PublishPosition:
     """Tell the cluster where this node's WAL ends."""
 
@@ -80,6 +117,15 @@ class SetElection:
 
 
 @dataclass(frozen=True)
+class SetWhy:
+    """Show people why a node is not promoted while nobody is; empty takes it back (`<resource>-not-promoted`)."""
+
+    node: str
+    why: str
+    because: str
+
+
+@dataclass(frozen=True)
 class SetReceiver:
     """Show the state of a node's WAL receiver (`<resource>-receiver-status`)."""
 
@@ -108,7 +154,7 @@ class DropSlot:
 class SetSynchronousStandbys:
     """Write synchronous_standby_names and reload."""
 
-    names: tuple[str, ...]
+    standbys: SynchronousStandbys
     because: str
 
 
@@ -137,10 +183,15 @@ Change = (
     | SetDataStatus
     | SetStatus
     | SetRecord
+    | SetPromotion
+    | RememberPromotion
+    | SetKnown
+    | SetVoters
     | PublishPosition
     | ShowLocation
     | WithdrawPosition
     | SetElection
+    | SetWhy
     | SetSynchronousStandbys
     | ProvokeReply
     | SetReceiver

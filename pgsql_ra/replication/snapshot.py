@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.record import Promotion, contradiction, newest
 
 
 class Mode(Enum):
@@ -16,6 +17,23 @@ class Mode(Enum):
 
     SYNC = "sync"
     ASYNC = "async"
+
+
+class Method(Enum):
+    """How commits wait for several synchronous standbys."""
+
+    FIRST = "first"
+    """For every one of a few that are chosen: each of them holds every acknowledged commit."""
+    QUORUM = "quorum"
+    """For any so many of all that stream: each acknowledged commit is on so many of them, nobody knows on which."""
+
+
+class Degrading(Enum):
+    """Whether a primary goes on with fewer synchronous standbys than it should have."""
+
+    ALLOWED = "allowed"
+    NEVER = "never"
+    """Commits wait until there are enough standbys again (the parameter strict)."""
 
 
 class ReceiverDisplay(Enum):
@@ -123,18 +141,65 @@ class Standby:
 
 
 @dataclass(frozen=True)
+class SynchronousStandbys:
+    """A synchronous_standby_names: commits wait for all of `names`, or if `any_of` is not 0 for any so many of them.
+
+    Two are equal if commits wait by them in the same way: the order of names is no part of it.
+    """
+
+    names: tuple[str, ...] = ()
+    any_of: int = 0
+
+    def is_like(self, other: "SynchronousStandbys | None") -> bool:
+        """Whether commits wait in the same way by both, however the names are ordered."""
+        return other is not None and set(self.names) == set(other.names) and self.any_of == other.any_of
+
+    @property
+    def may_lack(self) -> int:
+        """How many of the names may lack an acknowledged commit."""
+        return len(self.names) - self.any_of if self.any_of else 0
+
+
+@dataclass(frozen=True)
+class Voters:
+    """Recorded for the quorum method: whoever hears `needed` of `names` and takes the newest lacks no commit that was
+    acknowledged under promotion `number`. Without names, nobody is promoted by quorum.
+    """
+
+    number: int
+    needed: int
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Voters":
+        """Read `7: 2 of node2 node3`. ValueError if it is something else.
+
+        >>> str(Voters.parse("7: 2 of node2 node3"))
+        '7: 2 of node2 node3'
+        """
+        number, _, rest = text.strip().partition(":")
+        needed, word, *names = rest.split() or [""]
+        if word != "of":
+            raise ValueError(f"not a number of voters: {text!r}")
+        return cls(int(number), int(needed), tuple(name.lower() for name in names))
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.needed} of {' '.join(self.names)}".rstrip()
+
+
+@dataclass(frozen=True)
 class Primary:
     """A server that takes writes.
 
-    `synchronous_names` is the setting in force in the postmaster; `written_names` is what its file says, which the
-    next reload, whoever asks for it, puts in force (None if the file is not the agent's to read); `settled` says that
-    the checkpointer has taken it too, so that every later commit waits by it (see postgres.session).
+    `synchronous` is the setting in force in the postmaster; `written` is what its file says, which the next reload,
+    whoever asks for it, puts in force (None if the file is not the agent's to read); `settled` says that the
+    checkpointer has taken it too, so that every later commit waits by it (see postgres.session).
     """
 
     pid: int
     position: Position
-    synchronous_names: tuple[str, ...] = ()
-    written_names: tuple[str, ...] | None = None
+    synchronous: SynchronousStandbys = SynchronousStandbys()
+    written: SynchronousStandbys | None = None
     settled: bool = False
     walsenders: tuple[Walsender, ...] = ()
     slots: tuple[Slot, ...] = ()
@@ -158,7 +223,17 @@ class NodeState:
     """The LSN of the position as the attribute `<resource>-xlog-loc` shows it to people during an election."""
     record: History | None = None
     """Its timelines when it was last promoted (permanent, written by that primary itself)."""
+    promotion: Promotion | None = None
+    """The promotion under which this node's data-status was said; on the primary its own (permanent)."""
+    known: Promotion | None = None
+    """The newest promotion that this node has heard of, as it says itself."""
+    voters: Voters | None = None
+    """On the primary: who may be promoted by the quorum method (permanent)."""
+    priority: int = 1
+    """What the administrator gave it (permanent): the highest is preferred, 0 is never promoted."""
     election: str = ""
+    why: str = ""
+    """Why this node is not promoted while nobody is, in its own words (`<resource>-not-promoted`)."""
     receiver: str = ""
     """`<resource>-receiver-status`."""
 
@@ -199,7 +274,11 @@ class Policy:
     election_rounds: int = 3
     """xlog_check_count: how many looks an election waits for nodes that say nothing."""
     synchronous_count: int = 1
-    """How many members are to be synchronous; a commit waits for all of them."""
+    """How many members are to be synchronous (with the quorum method: on how many a commit is to be flushed)."""
+    method: Method = Method.FIRST
+    degrading: Degrading = Degrading.ALLOWED
+    max_lag: int = 0
+    """In async mode: a standby that is more bytes behind is not promotable; 0: no limit."""
     external_standbys: tuple[str, ...] = ()
     """external_standby_node_list: standbys outside of the cluster that commits wait for as well while they stream."""
     slots: tuple[tuple[str, str], ...] = ()
@@ -221,6 +300,7 @@ class Snapshot:
 
     `leaving` are nodes whose instance stops now or has just stopped, as a notification said. `mark` is the primary's
     flush position at an earlier look of the same action that already saw the present synchronous names settled.
+    `remembered` is the newest promotion in this node's own file.
     """
 
     server: ServerState
@@ -228,6 +308,24 @@ class Snapshot:
     policy: Policy
     leaving: frozenset[str] = field(default_factory=frozenset)
     mark: Lsn | None = None
+    remembered: Promotion | None = None
+
+    @property
+    def promotions(self) -> tuple[Promotion | None, ...]:
+        """Every account of a promotion: this node's file, what the nodes say, what is recorded of them."""
+        nodes = self.cluster.nodes
+        said = [node.known for node in nodes if node.membership is Membership.MEMBER]
+        return (self.remembered, *said, *(node.promotion for node in nodes))
+
+    @property
+    def newest(self) -> Promotion | None:
+        """The newest promotion that anybody here knows of."""
+        return newest(self.promotions)
+
+    @property
+    def contradiction(self) -> str:
+        """Why nobody can tell which promotion is the newest; "" if that is clear."""
+        return contradiction(self.promotions)
 
     @property
     def own(self) -> NodeState:

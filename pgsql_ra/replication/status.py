@@ -15,6 +15,12 @@ DISCONNECT: Final = "DISCONNECT"
 STREAMING_SYNC: Final = "STREAMING|SYNC"
 """data-status: every acknowledged commit is flushed on this node."""
 
+STREAMING_ASYNC: Final = "STREAMING|ASYNC"
+STREAMING_QUORUM: Final = "STREAMING|QUORUM"
+"""data-status: it is one of those among which every acknowledged commit is to be found."""
+LAGGING: Final = "CATCHUP|ASYNC"
+"""data-status: it receives WAL and is too far behind to be promoted."""
+
 STATUS_PRIMARY: Final = "PRI"
 STATUS_STOPPED: Final = "STOP"
 STATUS_UNKNOWN: Final = "UNKNOWN"
@@ -27,6 +33,8 @@ SCORE_PRIMARY: Final = "1000"
 
 _NEVER: Final = -1_000_000
 """Pacemaker's value of -INFINITY."""
+_HIGHEST_OF_STANDBYS: Final = 999
+"""A standby's score stays below a primary's."""
 
 
 def data_status(walsender: Walsender | None) -> str:
@@ -56,6 +64,15 @@ def may_be_promoted(value: str, mode: Mode) -> bool:
     if value in ("", LATEST, STREAMING_SYNC):
         return True
     return mode is Mode.ASYNC and value.startswith(f"{ReplicationState.STREAMING.name}|")
+
+
+def standby_score(priority: int) -> str:
+    """The promotion score of a standby that may be promoted: 100, or more for one that the administrator prefers.
+
+    >>> standby_score(1), standby_score(5)
+    ('100', '104')
+    """
+    return str(min(_HIGHEST_OF_STANDBYS, int(SCORE_STANDBY) - 1 + priority))
 
 
 def score_value(score: str) -> int:

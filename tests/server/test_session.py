@@ -15,7 +15,7 @@ from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.session import look
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.replication.lsn import Lsn
-from pgsql_ra.replication.snapshot import Primary, Standby
+from pgsql_ra.replication.snapshot import Primary, Standby, SynchronousStandbys
 from tests.lab.waiting import eventually
 from tests.server.agent import Agent
 from tests.server.conftest import MakeDatabase
@@ -45,7 +45,7 @@ def as_standby(database: Database) -> Standby:
 def wait_for(database: Database, *names: str) -> None:
     """What the agent's change SetSynchronousStandbys does: the file, then a reload."""
     files = ConfigurationFiles(str(database.config), str(database.tmpdir), DatabaseUser(USER))
-    files.write(SYNCHRONOUS_FILE, synchronous_settings(names))
+    files.write(SYNCHRONOUS_FILE, synchronous_settings(SynchronousStandbys(names)))
     os.kill(database.postmaster, signal.SIGHUP)
     shown = ",".join(f'"{name}"' for name in names)
     eventually(
@@ -63,7 +63,7 @@ def wait_for(database: Database, *names: str) -> None:
 def test_a_setting_becomes_settled_and_commits_wait(primary: Database) -> None:
     wait_for(primary, "n2")
     state = eventually("it is settled", lambda: as_primary(primary), lambda now: now.settled, within=10, poll=0.02)
-    assert state.synchronous_names == ("n2",)
+    assert state.synchronous.names == ("n2",)
     Commit(primary).await_wait()
 
 
@@ -73,7 +73,7 @@ def test_a_setting_is_not_in_force_while_the_checkpointer_is_busy(primary: Datab
     with primary.frozen(checkpointer):
         wait_for(primary, "n2")
         state = as_primary(primary)
-        assert state.synchronous_names == ("n2",)
+        assert state.synchronous.names == ("n2",)
         assert not state.settled
         Commit(primary).await_return(5)
         assert not as_primary(primary).settled

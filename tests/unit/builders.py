@@ -6,8 +6,10 @@ peers are `beta` and `gamma`. WAL positions are small numbers on timeline 1.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
     ClusterState,
     Membership,
@@ -20,6 +22,7 @@ from pgsql_ra.replication.snapshot import (
     ServerState,
     Snapshot,
     Standby,
+    SynchronousStandbys,
     SyncState,
     Walsender,
 )
@@ -30,15 +33,15 @@ from pgsql_ra.replication.status import (
     SCORE_PRIMARY,
     SCORE_STANDBY,
     STATUS_PRIMARY,
+    STREAMING_ASYNC,
     STREAMING_SYNC,
+    may_be_promoted,
 )
 
 ALPHA = "alpha"
 BETA = "beta"
 GAMMA = "gamma"
 NODES = (ALPHA, BETA, GAMMA)
-
-STREAMING_ASYNC = "STREAMING|ASYNC"
 
 FORKS = {1: (), 2: ((1, Lsn(0x100)),), 3: ((1, Lsn(0x100)), (2, Lsn(0x200)))}
 """One line of promotions: timeline 2 left timeline 1 at 0/100, timeline 3 left timeline 2 at 0/200."""
@@ -75,9 +78,11 @@ def a_primary(
     names: tuple[str, ...] = (),
     settled: bool = True,
     position: Position | None = None,
+    any_of: int = 0,
 ) -> Primary:
     """A primary with these standbys."""
-    return Primary(100, position or at(0x80), names, names, settled, walsenders)
+    setting = SynchronousStandbys(names, any_of)
+    return Primary(100, position or at(0x80), setting, setting, settled, walsenders)
 
 
 def a_standby(lsn: int | None = 0x80, timeline: int = 1, streaming: bool = False) -> Standby:
@@ -95,6 +100,8 @@ def a_node(
     position: Position | None = None,
     record: History | None = None,
     election: str = "",
+    promotion: Promotion | None = None,
+    priority: int = 1,
 ) -> NodeState:
     """A member that runs a standby and has no attributes."""
     return NodeState(
@@ -107,6 +114,8 @@ def a_node(
         position=position,
         record=record,
         election=election,
+        promotion=promotion,
+        priority=priority,
     )
 
 
@@ -152,7 +161,23 @@ def a_snapshot(
     own: str = ALPHA,
     rounds: int = 3,
 ) -> Snapshot:
-    """A snapshot taken on `own`; node_list holds the cluster's nodes."""
+    """A snapshot taken on `own`; node_list holds the cluster's nodes.
+
+    What nodes do not say of promotions is what they would say in a calm cluster: a primary was made one by the first of
+    them, what makes its standbys promotable was said under it, and this node knows the newest.
+    """
     names = tuple(members) if members is not None else tuple(node.key for node in cluster.nodes)
     policy = Policy(own, mode, names, rounds)
-    return Snapshot(server, cluster, policy, frozenset(leaving), None if mark is None else Lsn(mark))
+    if isinstance(server, Primary):
+        cluster = replace(cluster, nodes=tuple(_stamped(node, own, mode) for node in cluster.nodes))
+    snapshot = Snapshot(server, cluster, policy, frozenset(leaving), None if mark is None else Lsn(mark))
+    newest = snapshot.newest
+    knowing = (replace(node, known=newest) if node.key == own else node for node in cluster.nodes)
+    return replace(snapshot, cluster=replace(cluster, nodes=tuple(knowing)), remembered=newest)
+
+
+def _stamped(node: NodeState, primary: str, mode: Mode) -> NodeState:
+    promotable = node.data_status and may_be_promoted(node.data_status, mode)
+    if node.promotion is None and (node.key == primary or promotable):
+        return replace(node, promotion=Promotion(1, primary))
+    return node

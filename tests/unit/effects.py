@@ -13,19 +13,24 @@ from pgsql_ra.replication.changes import (
     EndWalsender,
     ProvokeReply,
     PublishPosition,
+    RememberPromotion,
     SetDataStatus,
     SetElection,
+    SetKnown,
+    SetPromotion,
     SetReceiver,
     SetRecord,
     SetScore,
     SetStatus,
     SetSynchronousStandbys,
+    SetVoters,
+    SetWhy,
     ShowLocation,
     WithdrawPosition,
 )
 from pgsql_ra.replication.snapshot import ClusterState, NodeState, Primary, ServerState, Snapshot
 
-NOT_ATTRIBUTES = (SetSynchronousStandbys, ProvokeReply, CreateSlot, DropSlot, EndWalsender)
+NOT_ATTRIBUTES = (RememberPromotion, SetSynchronousStandbys, ProvokeReply, CreateSlot, DropSlot, EndWalsender)
 
 
 def on_node(node: NodeState, change: Change) -> NodeState:
@@ -51,6 +56,14 @@ def on_node(node: NodeState, change: Change) -> NodeState:
             return replace(node, election=value)
         case SetReceiver(value=value):
             return replace(node, receiver=value)
+        case SetPromotion(promotion=promotion):
+            return replace(node, promotion=promotion)
+        case SetKnown(promotion=promotion):
+            return replace(node, known=promotion)
+        case SetVoters(voters=voters):
+            return replace(node, voters=voters)
+        case SetWhy(why=why):
+            return replace(node, why=why)
 
 
 def on_cluster(cluster: ClusterState, change: Change) -> ClusterState:
@@ -61,8 +74,8 @@ def on_cluster(cluster: ClusterState, change: Change) -> ClusterState:
 def on_server(server: ServerState, change: Change) -> ServerState:
     """The server after a change, which is in force at once."""
     match server, change:
-        case Primary(), SetSynchronousStandbys(names=names):
-            return replace(server, synchronous_names=names, written_names=names, settled=True)
+        case Primary(), SetSynchronousStandbys(standbys=standbys):
+            return replace(server, synchronous=standbys, written=standbys, settled=True)
         case Primary(), EndWalsender(pid=pid):
             return replace(server, walsenders=tuple(row for row in server.walsenders if row.pid != pid))
     return server
@@ -73,6 +86,8 @@ def after(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:
     for change in changes:
         if isinstance(change, ProvokeReply) and isinstance(snapshot.server, Primary):
             snapshot = replace(snapshot, mark=snapshot.server.position.lsn)
+        if isinstance(change, RememberPromotion):
+            snapshot = replace(snapshot, remembered=change.promotion)
         snapshot = replace(
             snapshot,
             cluster=on_cluster(snapshot.cluster, change),
@@ -106,8 +121,18 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("slot", name, "create")
         case DropSlot(name):
             return ("slot", name, "drop")
-        case SetSynchronousStandbys(names):
-            return ("names", *names)
+        case SetPromotion(node, promotion):
+            return ("promotion", node, str(promotion))
+        case RememberPromotion(promotion):
+            return ("remember", "", str(promotion))
+        case SetKnown(node, promotion):
+            return ("known", node, str(promotion))
+        case SetVoters(node, voters):
+            return ("voters", node, str(voters))
+        case SetWhy(node, why):
+            return ("why", node, why)
+        case SetSynchronousStandbys(standbys):
+            return ("names", *([f"any {standbys.any_of}"] if standbys.any_of else []), *standbys.names)
         case ProvokeReply():
             return ("provoke",)
         case EndWalsender(pid):

@@ -7,22 +7,34 @@ walsender takes it before it looks at the next reply: WalSndLoop); a dead connec
 killed between any two of its steps, and the world goes on between them; a partition has a CIB of its own, whose writes
 succeed and are lost.
 
-Kinder than the real thing: when partitions meet, the CIB of the one with quorum stays (really, the highest epoch wins);
-a promotion's look, its records and the promotion itself happen in one step, after all standbys of the partition have
-published their positions; and what `Unkind` lists.
+A CIB may go back: when partitions meet, or a fenced node boots with its own copy, the older one may win (really, the
+one with the highest epoch, and an administrator's writes raise it anywhere); attrd may lose its values.
+
+Kinder than the real thing: a primary that lives says anew what such a CIB has taken back before it dies (its monitor
+does, within seconds); a promotion's look, its records and the promotion itself happen in one step, after all standbys
+of the partition have published their positions; and what `Unkind` lists.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from pgsql_ra.replication.changes import Change, EndWalsender, Plan, SetSynchronousStandbys
+from pgsql_ra.replication.changes import (
+    Change,
+    EndWalsender,
+    Plan,
+    RememberPromotion,
+    SetSynchronousStandbys,
+)
+from pgsql_ra.replication.election import watch
 from pgsql_ra.replication.lsn import Lsn
-from pgsql_ra.replication.primary import reconcile
-from pgsql_ra.replication.promotion import decide_promotion, watch
+from pgsql_ra.replication.primary import reconcile, remember
+from pgsql_ra.replication.promotion import decide_promotion
+from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.rejoin import Follow, LocalData, decide_rejoin
 from pgsql_ra.replication.snapshot import (
     ClusterState,
     Membership,
+    Method,
     Mode,
     NodeState,
     Policy,
@@ -32,6 +44,7 @@ from pgsql_ra.replication.snapshot import (
     ServerState,
     Snapshot,
     Standby,
+    SynchronousStandbys,
     SyncState,
     Walsender,
 )
@@ -40,9 +53,34 @@ from tests.unit.effects import on_node
 from tests.unit.wal import Wal, end_of, is_prefix, position_of
 
 Cib = dict[str, NodeState]
-Names = tuple[str, ...]
 
+NOBODY = SynchronousStandbys()
 THREE = 3
+
+
+def permanent_part(state: NodeState, membership: Membership) -> NodeState:
+    """What is left of a node's attributes when attrd has forgotten it."""
+    return NodeState(
+        state.name,
+        membership,
+        data_status=state.data_status,
+        record=state.record,
+        promotion=state.promotion,
+        voters=state.voters,
+    )
+
+
+def carry(permanent: NodeState, transient: NodeState | None) -> NodeState:
+    """One CIB's permanent attributes, another one's transient ones."""
+    if transient is None:
+        return permanent_part(permanent, permanent.membership)
+    return replace(
+        transient,
+        data_status=permanent.data_status,
+        record=permanent.record,
+        promotion=permanent.promotion,
+        voters=permanent.voters,
+    )
 
 
 class Violation(AssertionError):
@@ -56,7 +94,9 @@ class Unkind:
     torn_reloads: bool = True
     """An action is killed after it has written synchronous_standby_names and before it has told the server."""
     stale_positions: bool = True
-    """The position that a standby published in an earlier election stands when it is down at the next promotion."""
+    """The position that a standby published in an earlier election stands when it is down at the next promotion: its
+    node did not get to the notification that withdraws it.
+    """
     duplicate_rows: bool = False
     """A standby comes back beside its dead connection, and with several synchronous standbys counts twice.
 
@@ -72,7 +112,7 @@ class Row:
     pid: int
     state: ReplicationState
     flush: Lsn
-    names: Names = ()
+    setting: SynchronousStandbys = NOBODY
     """The setting as this walsender knows it."""
 
 
@@ -85,10 +125,10 @@ class Server:
     was_primary: bool = False
     upstream: str = ""
     rows: list[Row] = field(default_factory=list)
-    names_in_file: Names = ()
-    names_in_postmaster: Names = ()
+    in_file: SynchronousStandbys = NOBODY
+    in_postmaster: SynchronousStandbys = NOBODY
     """What every later session sees."""
-    names_in_checkpointer: Names = ()
+    in_checkpointer: SynchronousStandbys = NOBODY
     """Whether a commit waits at all."""
     waiting: list[int] = field(default_factory=list)
     """Commits on this primary whose clients wait for an answer."""
@@ -100,7 +140,7 @@ class Action:
 
     leaving: frozenset[str]
     look: Primary | None = None
-    settled: Names | None = None
+    settled: SynchronousStandbys | None = None
     mark: Lsn | None = None
     queue: list[Change] = field(default_factory=list)
     waits: bool = False
@@ -110,7 +150,10 @@ class Action:
 
 @dataclass
 class Node:
-    """A machine. `side` is its partition; `clean` counts while it is down: it was fenced, or it left properly."""
+    """A machine. `side` is its partition; `clean` counts while it is down: it was fenced, or it left properly.
+
+    `on_disk` is the CIB that it had when it went down, `file` the newest promotion that it has heard of.
+    """
 
     name: str
     cib: Cib
@@ -119,6 +162,8 @@ class Node:
     clean: bool = False
     side: int = 0
     action: Action | None = None
+    file: Promotion | None = None
+    on_disk: Cib = field(default_factory=dict)
 
 
 Reconcile = Callable[[Snapshot, Primary], Plan]
@@ -135,10 +180,12 @@ class Cluster:
         reconcile_with: Reconcile = reconcile,
         decide_with: Decide = decide_promotion,
         unkind: Unkind = Unkind(),
+        method: Method = Method.FIRST,
     ) -> None:
         self.names = tuple(f"n{number}" for number in range(1, size + 1))
         self.policies = {
-            name: Policy(name, Mode.SYNC, self.names, synchronous_count=synchronous) for name in self.names
+            name: Policy(name, Mode.SYNC, self.names, synchronous_count=synchronous, method=method)
+            for name in self.names
         }
         self.acked: set[int] = set()
         self.promotions = 0
@@ -173,28 +220,26 @@ class Cluster:
 
     def snapshot(self, node: Node, server: ServerState) -> Snapshot:
         """A snapshot on this node."""
-        return Snapshot(server, self.cluster_seen_by(node), self.policies[node.name])
+        return Snapshot(server, self.cluster_seen_by(node), self.policies[node.name], remembered=node.file)
 
     def look(self, server: Server) -> Primary:
         """What SQL tells of a primary."""
+        synchronous = SyncState.QUORUM if server.in_postmaster.any_of else SyncState.SYNC
         rows = (
             Walsender(
                 row.node,
                 row.pid,
                 row.state,
-                SyncState.SYNC if {row.node} <= set(row.names) & set(server.names_in_postmaster) else SyncState.ASYNC,
+                synchronous
+                if row.node in row.setting.names and row.node in server.in_postmaster.names
+                else SyncState.ASYNC,
                 row.flush,
             )
             for row in reversed(server.rows)
         )
-        settled = server.names_in_checkpointer == server.names_in_postmaster
+        settled = server.in_checkpointer.is_like(server.in_postmaster)
         return Primary(
-            1,
-            position_of(server.wal),
-            server.names_in_postmaster,
-            server.names_in_file,
-            settled,
-            walsenders=tuple(rows),
+            1, position_of(server.wal), server.in_postmaster, server.in_file, settled, walsenders=tuple(rows)
         )
 
     def primaries(self) -> list[Node]:
@@ -211,7 +256,7 @@ class Cluster:
         number = next(self._numbers)
         server.wal = (*server.wal, (server.wal[-1][0], number))
         # SyncRepWaitForLSN: whoever finds nobody defined in shared memory returns at once.
-        if server.names_in_checkpointer:
+        if server.in_checkpointer.names:
             server.waiting.append(number)
         else:
             self.acked.add(number)
@@ -265,32 +310,40 @@ class Cluster:
     def reload(self, name: str) -> None:
         """Somebody reloads the configuration. The postmaster takes it before its next session."""
         server = self.nodes[name].server
-        server.names_in_postmaster = server.names_in_file
+        server.in_postmaster = server.in_file
 
     def take_setting(self, name: str, walsenders: bool, checkpointer: bool) -> None:
         """What was reloaded reaches the walsenders, or the checkpointer, or both."""
         server = self.nodes[name].server
         if walsenders:
             for row in server.rows:
-                row.names = server.names_in_postmaster
+                row.setting = server.in_postmaster
         if checkpointer:
-            server.names_in_checkpointer = server.names_in_postmaster
-            if not server.names_in_checkpointer:
+            server.in_checkpointer = server.in_postmaster
+            if not server.in_checkpointer.names:
                 # SyncRepUpdateSyncStandbysDefined wakes everybody who waits.
                 self._answer(server, server.waiting)
 
     def _report(self, server: Server, node: Node) -> None:
         """ProcessStandbyReplyMessage: the newest row of this standby, and whoever waits for it."""
         row = [row for row in server.rows if row.node == node.name][-1]
-        row.flush, row.names = end_of(node.server.wal), server.names_in_postmaster
+        row.flush, row.setting = end_of(node.server.wal), server.in_postmaster
         if row.flush == end_of(server.wal):
             row.state = ReplicationState.STREAMING
-        # SyncRepGetSyncStandbysPriority: the first so many rows by priority, and the least of what they have flushed.
-        rows = [one for one in server.rows if one.state is ReplicationState.STREAMING and one.node in row.names]
-        first = sorted(rows, key=lambda one: row.names.index(one.node))[: len(row.names)]
-        if row in first and len(first) == len(row.names):
-            flushed = min(one.flush for one in first) // end_of(server.wal[:1])
-            held = {number for _, number in server.wal[:flushed]}
+        setting = row.setting
+        rows = [one for one in server.rows if one.state is ReplicationState.STREAMING and one.node in setting.names]
+        if setting.any_of:
+            # SyncRepGetSyncRecPtr, SYNC_REP_QUORUM: what so many of all of them have flushed.
+            flushes = sorted((one.flush for one in rows), reverse=True)
+            enough = row in rows and len(flushes) >= setting.any_of
+            flushed = flushes[setting.any_of - 1] if enough else 0
+        else:
+            # SYNC_REP_PRIORITY: the first so many rows by priority, and the least of what they have flushed.
+            first = sorted(rows, key=lambda one: setting.names.index(one.node))[: len(setting.names)]
+            enough = row in first and len(first) == len(setting.names)
+            flushed = min((one.flush for one in first), default=0) if enough else 0
+        if enough:
+            held = {number for _, number in server.wal[: flushed // end_of(server.wal[:1])]}
             self._answer(server, [number for number in server.waiting if number in held])
 
     def _answer(self, server: Server, numbers: list[int]) -> None:
@@ -327,7 +380,7 @@ class Cluster:
             action.torn = self._unkind.torn_reloads and isinstance(change, SetSynchronousStandbys)
         elif action.look is None:
             action.look = self.look(node.server)
-            settled = action.look.synchronous_names if action.look.settled else None
+            settled = action.look.synchronous if action.look.settled else None
             if action.settled is None or action.settled != settled:
                 action.mark = None
             elif action.mark is None:
@@ -345,8 +398,10 @@ class Cluster:
 
     def _apply(self, node: Node, change: Change) -> None:
         match change:
-            case SetSynchronousStandbys(names):
-                node.server.names_in_file = names
+            case RememberPromotion(promotion):
+                node.file = promotion
+            case SetSynchronousStandbys(standbys):
+                node.server.in_file = standbys
                 if not self._unkind.torn_reloads:
                     self.reload(node.name)
             case EndWalsender(pid):
@@ -366,9 +421,18 @@ class Cluster:
         """pre-promote: the standby says where its WAL ends."""
         node = self.nodes[name]
         if node.server.role == "standby":
-            node.cib[name] = replace(node.cib[name], position=position_of(node.server.wal))
+            node.cib[name] = replace(node.cib[name], position=position_of(node.server.wal), known=node.file)
         elif not self._unkind.stale_positions:
             node.cib[name] = replace(node.cib[name], position=None)
+
+    def hear(self, promoted: str) -> None:
+        """post-promote: every other node of the partition whose agent runs keeps the promotion in its file."""
+        for other in self.side_of(self.nodes[promoted]):
+            if other.server.role == "standby" and other.name != promoted:
+                server = Standby(1, position_of(other.server.wal), False)
+                snapshot = self.snapshot(other, server)
+                for change in remember(snapshot, snapshot.newest):
+                    self._apply(other, change)
 
     def watch(self, name: str) -> None:
         """The standby's monitor."""
@@ -392,6 +456,7 @@ class Cluster:
             self._apply(node, change)
         if plan.refusal or plan.waiting_for or killed_after <= len(plan.changes):
             return
+        self.hear(name)
         timeline = position_of(node.server.wal).timeline + 1
         node.server = Server((*node.server.wal, (timeline, next(self._numbers))), "primary", was_primary=True)
         node.cib[name] = replace(node.cib[name], role=Role.PROMOTED, position=None)
@@ -432,7 +497,7 @@ class Cluster:
                 return
             node.server.wal = source.server.wal
         node.server = Server(node.server.wal, "standby")
-        node.cib[name] = replace(node.cib[name], role=Role.UNPROMOTED, status=STATUS_ALONE)
+        node.cib[name] = replace(node.cib[name], role=Role.UNPROMOTED, status=STATUS_ALONE, known=node.file)
 
     def isolate(self, name: str) -> None:
         """The node is cut off from Pacemaker's network, not from the clients' or the standbys'."""
@@ -447,6 +512,7 @@ class Cluster:
         if sum(one.powered for one in self.nodes.values()) > 1:
             self.crash_server(name)
             node.powered, node.clean, node.cib = False, False, dict(node.cib)
+            node.on_disk = node.cib
 
     def fence(self, name: str, by: str) -> None:
         """A partition with quorum shoots a node that it has lost."""
@@ -455,33 +521,49 @@ class Cluster:
             return
         if self.membership(shooter, node) is Membership.UNCLEAN:
             self.crash_server(name)
+            node.on_disk = dict(node.cib) or node.on_disk
             node.powered, node.clean, node.side, node.cib = False, True, -1, {}
-            permanent = shooter.cib[name]
-            shooter.cib[name] = NodeState(
-                name, Membership.CLEAN, data_status=permanent.data_status, record=permanent.record
-            )
+            shooter.cib[name] = permanent_part(shooter.cib[name], Membership.CLEAN)
 
-    def boot(self, name: str) -> None:
+    def boot(self, name: str, its_cib_wins: bool = False) -> None:
         """A node comes back and joins the largest partition."""
         node = self.nodes[name]
         if node.powered:
             return
         partner = max((one for one in self.nodes.values() if one.powered), key=lambda one: len(self.side_of(one)))
+        if its_cib_wins and node.on_disk:
+            self._take_back(partner, node.on_disk)
         node.powered, node.clean, node.side, node.cib = True, False, partner.side, partner.cib
-        permanent = node.cib[name]
-        node.cib[name] = NodeState(name, Membership.MEMBER, data_status=permanent.data_status, record=permanent.record)
+        node.cib[name] = permanent_part(node.cib[name], Membership.MEMBER)
+        self._say_anew()
 
-    def heal(self) -> None:
-        """The partitions meet before fencing was done: permanent values are those of the largest one."""
+    def heal(self, minority_wins: bool = False) -> None:
+        """The partitions meet before fencing was done: permanent values are those of the largest one, or of another."""
         powered = [node for node in self.nodes.values() if node.powered]
-        ruling = max(powered, key=lambda one: len(self.side_of(one)))
-        transient = {node.name: node.cib[node.name] for node in powered}
-        merged = dict(ruling.cib)
-        for name, own in transient.items():
-            permanent = ruling.cib[name]
-            merged[name] = replace(own, data_status=permanent.data_status, record=permanent.record)
+        ruling = max(powered, key=lambda one: len(self.side_of(one)) * (-1 if minority_wins else 1))
+        merged = {name: carry(ruling.cib[name], self.nodes[name].cib.get(name)) for name in self.names}
         for node in powered:
             node.side, node.cib = 0, merged
+        self._say_anew()
+
+    def lose_attributes(self, name: str) -> None:
+        """attrd of a node dies, and its values with it; the node says again what it remembers."""
+        node = self.nodes[name]
+        if node.powered:
+            role = node.cib[name].role
+            node.cib[name] = replace(permanent_part(node.cib[name], Membership.MEMBER), role=role, known=node.file)
+
+    def _take_back(self, partner: Node, older: Cib) -> None:
+        for name in self.names:
+            partner.cib[name] = carry(older[name], partner.cib[name])
+
+    def _say_anew(self) -> None:
+        """A monitor of the primary that lives."""
+        for node in self.primaries():
+            if self.has_quorum(node):
+                node.action = None
+                self.act(node.name, 40)
+                node.action = None
 
     # ---- the promise -----------------------------------------------------------------------------------------------
 
@@ -502,11 +584,13 @@ class Cluster:
             lives = other in self.side_of(node) and other.server.role == "standby"
             if lives and (others_are_heard or other is node):
                 return replace(state, membership=Membership.MEMBER, position=position_of(other.server.wal))
-            return NodeState(state.name, Membership.CLEAN, data_status=state.data_status, record=state.record)
+            if lives:  # its server fails, too, and its node does not
+                return replace(state, membership=Membership.MEMBER, role=Role.STOPPED, position=None)
+            return permanent_part(state, Membership.CLEAN)
 
         cluster = ClusterState(True, True, tuple(after_the_failure(state) for state in node.cib.values()))
         server = Standby(1, position_of(node.server.wal), False)
-        snapshot = Snapshot(server, cluster, self.policies[node.name])
+        snapshot = Snapshot(server, cluster, self.policies[node.name], remembered=node.file)
         plan = self._decide(snapshot, server)
         if not plan.refusal and not plan.waiting_for:
             self.check_promoted(node)

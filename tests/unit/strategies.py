@@ -4,9 +4,12 @@
 from hypothesis import strategies as st
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
     ClusterState,
+    Degrading,
     Membership,
+    Method,
     Mode,
     NodeState,
     Policy,
@@ -15,11 +18,13 @@ from pgsql_ra.replication.snapshot import (
     Role,
     Snapshot,
     Standby,
+    SynchronousStandbys,
     SyncState,
+    Voters,
     Walsender,
 )
-from pgsql_ra.replication.status import DISCONNECT, LATEST, STREAMING_SYNC
-from tests.unit.builders import NODES, STREAMING_ASYNC
+from pgsql_ra.replication.status import DISCONNECT, LATEST, STREAMING_ASYNC, STREAMING_SYNC
+from tests.unit.builders import NODES
 from tests.unit.wal import Record, Wal
 
 HIGHEST_LSN = 2**64 - 1
@@ -71,6 +76,22 @@ def copies(draw: st.DrawFn) -> tuple[Wal, Wal]:
     return first[: draw(st.integers(1, len(first)))], second[: draw(st.integers(1, len(second)))]
 
 
+promotions = st.builds(
+    Promotion, number=st.integers(1, 3), node=st.sampled_from(NODES), begin=st.none() | near_positions
+)
+voters = st.builds(
+    Voters,
+    number=st.integers(1, 3),
+    needed=st.integers(1, 3),
+    names=st.sets(st.sampled_from(NODES), max_size=3).map(lambda names: tuple(sorted(names))),
+)
+settings_of_standbys = st.builds(
+    SynchronousStandbys,
+    names=st.sets(st.sampled_from(NODES[1:]), max_size=2).map(tuple),
+    any_of=st.sampled_from([0, 0, 1]),
+).filter(lambda setting: bool(setting.names) or not setting.any_of)
+
+
 def nodes(name: str) -> st.SearchStrategy[NodeState]:
     """A node of this name in any state."""
     return st.builds(
@@ -85,6 +106,10 @@ def nodes(name: str) -> st.SearchStrategy[NodeState]:
         location=st.sampled_from(["", "0000000000000080"]),
         record=st.none() | near_positions.map(lambda position: position.history),
         election=st.sampled_from(["", "1/3 waits", "3/3 waits"]),
+        promotion=st.none() | promotions,
+        known=st.none() | promotions,
+        voters=st.none() | voters,
+        priority=st.sampled_from([0, 1, 1, 1, 2]),
     )
 
 
@@ -101,7 +126,7 @@ primaries = st.builds(
     Primary,
     pid=st.just(100),
     position=near_positions,
-    synchronous_names=st.sets(st.sampled_from(NODES[1:]), max_size=2).map(tuple),
+    synchronous=settings_of_standbys,
     settled=st.booleans(),
     walsenders=st.lists(walsenders, max_size=3, unique_by=lambda row: row.pid).map(tuple),
 )
@@ -121,7 +146,17 @@ def snapshots(draw: st.DrawFn, server: st.SearchStrategy[Primary | Standby]) -> 
             nodes=tuple(draw(nodes(name)) for name in names),
             quorum_needed=draw(st.booleans()),
         ),
-        policy=Policy(names[0], draw(st.sampled_from(Mode)), names, draw(st.integers(0, 3))),
+        policy=Policy(
+            names[0],
+            draw(st.sampled_from(Mode)),
+            names,
+            draw(st.integers(0, 3)),
+            synchronous_count=draw(st.sampled_from([1, 1, 2])),
+            method=draw(st.sampled_from(Method)),
+            degrading=draw(st.sampled_from(Degrading)),
+            max_lag=draw(st.sampled_from([0, 0, 0x40])),
+        ),
+        remembered=draw(st.none() | promotions),
         leaving=frozenset(draw(st.sets(st.sampled_from(names[1:]), max_size=1))),
         mark=draw(st.none() | st.sampled_from(FEW_LSNS).map(Lsn)),
     )

@@ -4,9 +4,10 @@
 import pytest
 
 from pgsql_ra.ocf import ClusterFailure
-from pgsql_ra.pacemaker.cib import parse, parse_positions, parse_private
+from pgsql_ra.pacemaker.cib import parse, parse_private
 from pgsql_ra.replication.lsn import History, Position
-from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role
+from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role, Voters
 
 MEMBER = 'in_ccm="true" crmd="online" join="member" expected="member"'
 FENCED = 'in_ccm="false" crmd="offline" join="down" expected="down"'
@@ -79,15 +80,30 @@ def test_a_healthy_cluster() -> None:
         a_pair("master-pgsql", "1000") + a_pair("pgsql-status", "PRI") + a_pair("pgsql-xlog-loc", "0000000000000080")
     )
     history = an_operation("promote", call=43) + an_operation("monitor", "8", 44, "3000")
-    permanent = a_pair("pgsql-data-status", "LATEST") + a_pair("pgsql-timeline", "2:1@0/40000A0")
+    permanent = (
+        a_pair("pgsql-data-status", "LATEST")
+        + a_pair("pgsql-timeline", "2:1@0/40000A0")
+        + a_pair("pgsql-promotion", "7@node1 0/40000A0 1:")
+        + a_pair("pgsql-voters", "7: 2 of node2 node3")
+        + a_pair("pgsql-priority", "5")
+    )
     text = a_cib(a_state(1, operations=history, transient=transient), permanent=permanent)
-    cluster = parse(text, "pgsql", {"node1": Position.parse("0/80 1:")}, {"node1": "1/3 waits for node2"})
+    private = {
+        "position": {"node1": "0/80 1:"},
+        "election": {"node1": "1/3 waits for node2"},
+        "known": {"node1": "7@node1"},
+    }
+    cluster = parse(text, "pgsql", private)
     assert (cluster.quorum, cluster.fencing, cluster.quorum_needed) == (True, True, True)
     assert cluster.nodes[0] == NodeState(
         name="node1",
         membership=Membership.MEMBER,
         role=Role.PROMOTED,
         data_status="LATEST",
+        promotion=Promotion.parse("7@node1 0/40000A0 1:"),
+        known=Promotion(7, "node1"),
+        voters=Voters(7, 2, ("node2", "node3")),
+        priority=5,
         status="PRI",
         score="1000",
         position=Position.parse("0/80 1:"),
@@ -296,7 +312,7 @@ class TestAttributes:
         assert node1(a_cib(permanent=a_pair("pgsql-timeline", value))).record is None
 
     def test_positions_belong_to_nodes_whatever_their_case(self) -> None:
-        cluster = parse(a_cib(name="Node1"), "pgsql", {"node1": Position.parse("0/80 1:")})
+        cluster = parse(a_cib(name="Node1"), "pgsql", {"position": {"node1": "0/80 1:"}})
         assert cluster.nodes[0].name == "Node1"
         assert cluster.nodes[0].position == Position.parse("0/80 1:")
 
@@ -310,14 +326,18 @@ class TestPrivateAttributes:
         'name="pgsql-position" host="node3" value="junk"\n'
     )
 
-    def test_positions(self) -> None:
-        assert parse_positions(self.TEXT) == {"node1": Position.parse("0/40 2:1@0/4")}
+    def test_one_that_is_none_is_unknown(self) -> None:
+        cluster = parse(a_cib(), "pgsql", {"position": parse_private(self.TEXT), "known": {"node1": "7 node1"}})
+        positions = {node.name: node.position for node in cluster.nodes}
+        assert positions["node1"] == Position.parse("0/40 2:1@0/4")
+        assert all(position is None for name, position in positions.items() if name != "node1")
+        assert cluster.nodes[0].known is None
 
     def test_other_values(self) -> None:
         assert parse_private(self.TEXT) == {"node1": "0/40 2:1@0/4", "node2": "", "node3": "junk"}
 
     def test_none(self) -> None:
-        assert parse_positions("") == {}
+        assert parse_private("") == {}
         assert parse_private("Could not query value of x: attribute does not exist\n") == {}
 
 

@@ -15,17 +15,18 @@ from pgsql_ra.postgres.configuration import (
     RECOVERY_FILE,
     SYNCHRONOUS_FILE,
     ConfigurationFiles,
-    names_in_settings,
-    parse_names,
+    parse_synchronous,
     primary_conninfo,
     quote,
     quote_conninfo,
     recovery_settings,
     remove_standby_signal,
+    synchronous_in_settings,
     synchronous_settings,
     write_standby_signal,
 )
 from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.replication.snapshot import SynchronousStandbys
 
 printable = st.text(st.characters(exclude_characters="\0\n\r", exclude_categories=["Cs"]))
 node_names = st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True)
@@ -107,7 +108,9 @@ class TestSynchronousNames:
         ],
     )
     def test_the_setting(self, names: tuple[str, ...], line: str) -> None:
-        assert synchronous_settings(names).splitlines()[-1] == f"synchronous_standby_names = {line}"
+        assert (
+            synchronous_settings(SynchronousStandbys(names)).splitlines()[-1] == f"synchronous_standby_names = {line}"
+        )
 
     @pytest.mark.parametrize(
         ("setting", "names"),
@@ -124,20 +127,20 @@ class TestSynchronousNames:
         ],
     )
     def test_what_the_server_says(self, setting: str, names: tuple[str, ...]) -> None:
-        assert parse_names(setting) == names
+        assert parse_synchronous(setting).names == names
 
     @given(st.lists(node_names, unique=True, max_size=3).map(tuple))
     def test_what_was_written_is_read_back(self, names: tuple[str, ...]) -> None:
-        assert names_in_settings(synchronous_settings(names)) == names
+        assert synchronous_in_settings(synchronous_settings(SynchronousStandbys(names))) == SynchronousStandbys(names)
 
     @pytest.mark.parametrize("text", ["", "# nothing\n", "synchronous_commit = 'on'\n"])
     def test_another_text_is_none_of_ours(self, text: str) -> None:
-        assert names_in_settings(text) is None
+        assert synchronous_in_settings(text) is None
 
     def test_the_file_says_what_the_next_reload_would_put_in_force(self, files: ConfigurationFiles) -> None:
-        assert files.synchronous_names() is None
-        files.write(SYNCHRONOUS_FILE, synchronous_settings(("beta",)))
-        assert files.synchronous_names() == ("beta",)
+        assert files.synchronous() is None
+        files.write(SYNCHRONOUS_FILE, synchronous_settings(SynchronousStandbys(("beta",))))
+        assert files.synchronous() == SynchronousStandbys(("beta",))
 
 
 class TestWriting:

@@ -10,8 +10,8 @@ from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.snapshot import Primary, Snapshot, Standby
-from pgsql_ra.replication.status import STREAMING_SYNC
-from tests.unit.builders import ALPHA, BETA, STREAMING_ASYNC, a_cluster, a_node, a_snapshot, a_standby, at
+from pgsql_ra.replication.status import STREAMING_ASYNC, STREAMING_SYNC
+from tests.unit.builders import ALPHA, BETA, a_cluster, a_node, a_snapshot, a_standby, at
 from tests.unit.model import Cluster, Reconcile, Unkind, Violation
 
 NEVER_KILLED = 99
@@ -34,7 +34,7 @@ def running(size: int, unkind: Unkind, reconcile_with: Reconcile = reconcile) ->
     cluster = Cluster(size, 1, reconcile_with, unkind=unkind)
     cluster.promote("n1", NEVER_KILLED)
     calm_down(cluster)
-    assert cluster.nodes["n1"].server.names_in_checkpointer == ("n2",)
+    assert cluster.nodes["n1"].server.in_checkpointer.names == ("n2",)
     assert cluster.nodes["n1"].cib["n2"].data_status == STREAMING_SYNC
     return cluster
 
@@ -62,7 +62,7 @@ def test_a_position_from_the_last_election_promotes_nobody() -> None:
 
 def looks_at_the_server_only(snapshot: Snapshot, server: Primary) -> Plan:
     """Wrong: what stands in the file does not count."""
-    blind = replace(server, written_names=None)
+    blind = replace(server, written=None)
     return reconcile(replace(snapshot, server=blind), blind)
 
 

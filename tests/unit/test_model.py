@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from pgsql_ra.replication.changes import Plan, SetSynchronousStandbys
-from pgsql_ra.replication.lsn import Lsn
+from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
-from pgsql_ra.replication.snapshot import Membership, NodeState, Primary, Snapshot, Standby
+from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.snapshot import Membership, Method, NodeState, Primary, Snapshot, Standby
 from pgsql_ra.replication.status import DISCONNECT, STREAMING_SYNC
 from tests.unit.model import Cluster, Decide, Reconcile, Unkind, Violation
 
@@ -34,7 +35,12 @@ MOST_WALKS = 4000
 
 NUMBERS = (0, 1, 2)
 EITHER = (False, True)
-STARTS: dict[str, Sequence[Any]] = {"size": (2, 3), "synchronous": (1, 2), "calm": EITHER}
+STARTS: dict[str, Sequence[Any]] = {
+    "size": (2, 3, 3),
+    "synchronous": (1, 1, 2),
+    "method": (Method.FIRST, Method.FIRST, Method.QUORUM),
+    "calm": EITHER,
+}
 
 HAPPENINGS: dict[str, tuple[int, dict[str, Sequence[Any]]]] = {
     "commit": (6, {}),
@@ -43,9 +49,14 @@ HAPPENINGS: dict[str, tuple[int, dict[str, Sequence[Any]]]] = {
     "act": (8, {"steps": (1, 2, 3, 4, 6, 10, 20), "killed": (False, False, False, True)}),
     "take_setting": (6, {"walsenders": EITHER, "checkpointer": EITHER}),
     "calm": (1, {}),
-    "fault": (2, {"what": ("crash", "isolate", "power cut", "heal"), "number": NUMBERS}),
-    "recover": (3, {"what": ("fence", "boot", "start", "start", "watch"), "number": NUMBERS, "by": NUMBERS}),
+    "fault": (2, {"what": ("crash", "isolate", "power cut", "heal", "attrd"), "number": NUMBERS, "odd": EITHER}),
+    "recover": (
+        3,
+        {"what": ("fence", "boot", "start", "start", "watch"), "number": NUMBERS, "by": NUMBERS, "odd": EITHER},
+    ),
     "planned_stop": (1, {"number": NUMBERS, "steps": tuple(range(1, 13)), "stops": EITHER}),
+    "failover": (2, {"number": NUMBERS, "how": ("crash", "power cut", "crash and return")}),
+    "come_back": (1, {"odd": (False, False, True)}),
     "move": (1, {"number": NUMBERS, "demotes": EITHER, "killed_after": (0, 1, 2, 3, *[NEVER_KILLED] * 4)}),
 }
 """What may happen, how often in a random walk, and with what. Few things wreck: what matters takes several steps."""
@@ -75,9 +86,9 @@ class Machine(RuleBasedStateMachine):
         self.cluster = Cluster(2)
 
     @initialize(**drawn(STARTS))
-    def begin(self, size: int, synchronous: int, calm: bool) -> None:
+    def begin(self, size: int, synchronous: int, method: Method, calm: bool) -> None:
         self.cluster = Cluster(
-            size, synchronous, self.decisions.reconcile, self.decisions.decide, self.decisions.unkind
+            size, synchronous, self.decisions.reconcile, self.decisions.decide, self.decisions.unkind, method
         )
         self.cluster.promote("n1", NEVER_KILLED)
         if calm:
@@ -122,7 +133,8 @@ class Machine(RuleBasedStateMachine):
         calm_down(self.cluster, self.primary())
 
     @rule(**drawn(HAPPENINGS["fault"][1]))
-    def fault(self, what: str, number: int) -> None:
+    def fault(self, what: str, number: int, odd: bool) -> None:
+        """`odd`: a CIB wins that should not."""
         match what:
             case "crash":
                 self.cluster.crash_server(self.name(number))
@@ -130,16 +142,18 @@ class Machine(RuleBasedStateMachine):
                 self.cluster.isolate(self.name(number))
             case "power cut":
                 self.cluster.power_cut(self.name(number))
+            case "attrd":
+                self.cluster.lose_attributes(self.name(number))
             case _:
-                self.cluster.heal()
+                self.cluster.heal(minority_wins=odd)
 
     @rule(**drawn(HAPPENINGS["recover"][1]))
-    def recover(self, what: str, number: int, by: int) -> None:
+    def recover(self, what: str, number: int, by: int, odd: bool) -> None:
         match what:
             case "fence":
                 self.cluster.fence(self.name(number), self.name(by))
             case "boot":
-                self.cluster.boot(self.name(number))
+                self.cluster.boot(self.name(number), its_cib_wins=odd)
             case "start":
                 self.cluster.start(self.name(number))
             case _:
@@ -152,6 +166,28 @@ class Machine(RuleBasedStateMachine):
         self.cluster.act(self.primary(), steps, frozenset({name}))
         if stops:
             self.cluster.stop(name)
+
+    @rule(**drawn(HAPPENINGS["failover"][1]))
+    def failover(self, number: int, how: str) -> None:
+        """The primary dies, and Pacemaker does what it does then."""
+        name = self.primary()
+        if how == "power cut":
+            self.cluster.power_cut(name)
+            self.cluster.fence(name, by=self.standby(number))
+        else:
+            self.cluster.crash_server(name)
+            if how == "crash and return":
+                self.cluster.start(name)
+            else:
+                self.cluster.stop(name)
+        self.cluster.promote(self.standby(number), NEVER_KILLED)
+
+    @rule(**drawn(HAPPENINGS["come_back"][1]))
+    def come_back(self, odd: bool) -> None:
+        """Whoever is down comes back."""
+        for name in self.cluster.names:
+            self.cluster.boot(name, its_cib_wins=odd)
+            self.cluster.start(name)
 
     @rule(**drawn(HAPPENINGS["move"][1]))
     def move(self, number: int, demotes: bool, killed_after: int) -> None:
@@ -221,7 +257,73 @@ def promotes_before_fencing(snapshot: Snapshot, server: Standby) -> Plan:
     return decide_promotion(with_nodes(snapshot, takes_lost_for_down), server)
 
 
+def counts_records_of_any_promotion(snapshot: Snapshot, server: Standby) -> Plan:
+    """What was said under an older promotion counts like what was said under the newest."""
+    newest = snapshot.newest
+
+    def as_if_current(node: NodeState) -> NodeState:
+        return replace(node, promotion=Promotion(newest.number, newest.node) if newest else None)
+
+    forgetful = with_nodes(snapshot, as_if_current)
+    # And nobody is named by it.
+    nameless = None if newest is None else replace(newest, node="nobody")
+    forgetful = with_nodes(forgetful, lambda node: replace(node, promotion=nameless, known=None))
+    return decide_promotion(replace(forgetful, remembered=None), server)
+
+
+def promotes_with_one_voter(snapshot: Snapshot, server: Standby) -> Plan:
+    def as_if_one_were_enough(node: NodeState) -> NodeState:
+        return replace(node, voters=replace(node.voters, needed=1)) if node.voters else node
+
+    return decide_promotion(with_nodes(snapshot, as_if_one_were_enough), server)
+
+
+def counts_voters_at_once(snapshot: Snapshot, server: Primary) -> Plan:
+    """A standby is a voter before it has what was acknowledged without it."""
+    return reconcile(replace(snapshot, mark=Lsn(0)), replace(server, settled=True))
+
+
+def with_positions(snapshot: Snapshot, change: Callable[[Position], Position]) -> Snapshot:
+    """The snapshot with every position changed."""
+
+    def changed(node: NodeState) -> NodeState:
+        return replace(node, position=change(node.position)) if node.position else node
+
+    def begun(promotion: Promotion | None) -> Promotion | None:
+        return replace(promotion, begin=None) if promotion else None
+
+    snapshot = with_nodes(snapshot, changed)
+    snapshot = with_nodes(snapshot, lambda node: replace(node, promotion=begun(node.promotion)))
+    return replace(snapshot, remembered=begun(snapshot.remembered))
+
+
+def compares_without_timelines(snapshot: Snapshot, server: Standby) -> Plan:
+    """The higher LSN wins, on whatever branch."""
+    return _compares(snapshot, server, lambda position: Position(position.lsn, History(1)))
+
+
+def compares_as_text(snapshot: Snapshot, server: Standby) -> Plan:
+    """0/90 comes after 0/100."""
+
+    def as_text(position: Position) -> Position:
+        return Position(Lsn(int.from_bytes(str(position.lsn).encode().ljust(12, b" "), "big")), position.history)
+
+    return _compares(snapshot, server, as_text)
+
+
+def _compares(snapshot: Snapshot, server: Standby, change: Callable[[Position], Position]) -> Plan:
+    if server.position is None:
+        return decide_promotion(snapshot, server)
+    otherwise = replace(server, position=change(server.position))
+    return decide_promotion(replace(with_positions(snapshot, change), server=otherwise), otherwise)
+
+
 WRONG = {
+    "records of any promotion count": Decisions(decide=counts_records_of_any_promotion),
+    "one voter is enough": Decisions(decide=promotes_with_one_voter),
+    "voters count at once": Decisions(reconcile=counts_voters_at_once),
+    "the higher position wins, whatever the timeline": Decisions(decide=compares_without_timelines),
+    "positions are compared as text": Decisions(decide=compares_as_text),
     "degrade although the node is unclean": Decisions(reconcile=degrades_without_fencing),
     "upgrade before the setting is in force": Decisions(reconcile=upgrades_before_it_is_in_force),
     "upgrade without a mark": Decisions(reconcile=upgrades_without_a_mark),
@@ -375,7 +477,7 @@ class TestTheModelItself:
     @pytest.mark.parametrize("size", [2, 3])
     def test_a_calm_cluster_becomes_synchronous(self, size: int) -> None:
         cluster = self.running(size)
-        assert cluster.nodes["n1"].server.names_in_checkpointer == ("n2",)
+        assert cluster.nodes["n1"].server.in_checkpointer.names == ("n2",)
         assert cluster.nodes["n1"].cib["n2"].data_status == STREAMING_SYNC
         assert cluster.nodes["n1"].cib["n2"].score == "100"
 
@@ -411,7 +513,7 @@ class TestTheModelItself:
         cluster.boot("n1")
         cluster.start("n1")
         calm_down(cluster, "n2")
-        assert cluster.nodes["n2"].server.names_in_checkpointer == ("n1",)
+        assert cluster.nodes["n2"].server.in_checkpointer.names == ("n1",)
         assert cluster.nodes["n2"].cib["n1"].data_status == STREAMING_SYNC
         cluster.check()
 

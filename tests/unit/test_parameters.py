@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pgsql_ra.parameters import FALSE_WORDS, PREFIX, TRUE_WORDS, Parameters, Problem, slot_name
 
 # ocf:heartbeat:pgsql: what configurations and scripts rely on.
+ADDED = {"synchronous_node_count": "1", "synchronous_method": "first", "strict": "false", "max_lag": "0"}
+"""Parameters that ocf:heartbeat:pgsql does not have."""
 SHELL_AGENT_DEFAULTS = {
     "pgctl": "/usr/bin/pg_ctl",
     "start_opt": "",
@@ -76,7 +78,14 @@ def wrong(parameters: Parameters) -> list[str]:
 
 
 def test_names_and_defaults_are_those_of_the_shell_agent() -> None:
-    assert {declared.name: declared.default_text for declared in Parameters.declared()} == SHELL_AGENT_DEFAULTS
+    defaults = {declared.name: declared.default_text for declared in Parameters.declared()}
+    assert {name: defaults.get(name) for name in SHELL_AGENT_DEFAULTS} == SHELL_AGENT_DEFAULTS
+
+
+def test_a_default_of_a_parameter_that_the_shell_agent_lacks_changes_nothing() -> None:
+    """Whoever comes from there has set none of them."""
+    defaults = {declared.name: declared.default_text for declared in Parameters.declared()}
+    assert {name: default for name, default in defaults.items() if name not in SHELL_AGENT_DEFAULTS} == ADDED
 
 
 def test_nothing_set_is_no_problem_and_gives_typed_defaults() -> None:

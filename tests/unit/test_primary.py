@@ -24,14 +24,22 @@ from pgsql_ra.replication.snapshot import (
     ReplicationState,
     Role,
     Snapshot,
+    SynchronousStandbys,
     SyncState,
 )
-from pgsql_ra.replication.status import DISCONNECT, LATEST, SCORE_NEVER, SCORE_PRIMARY, SCORE_STANDBY, STREAMING_SYNC
+from pgsql_ra.replication.status import (
+    DISCONNECT,
+    LATEST,
+    SCORE_NEVER,
+    SCORE_PRIMARY,
+    SCORE_STANDBY,
+    STREAMING_ASYNC,
+    STREAMING_SYNC,
+)
 from tests.unit.builders import (
     ALPHA,
     BETA,
     GAMMA,
-    STREAMING_ASYNC,
     a_cluster,
     a_gone_node,
     a_history,
@@ -65,7 +73,9 @@ def changes_of(snapshot: Snapshot) -> list[tuple[object, ...]]:
 
 def lets_go(plan: Plan, name: str) -> bool:
     """Whether commits would no longer wait for this standby."""
-    return any(isinstance(change, SetSynchronousStandbys) and name not in change.names for change in plan.changes)
+    return any(
+        isinstance(change, SetSynchronousStandbys) and name not in change.standbys.names for change in plan.changes
+    )
 
 
 def a_pair(server: Primary, peer: NodeState, quorum: bool = True, leaving: tuple[str, ...] = ()) -> Snapshot:
@@ -301,6 +311,7 @@ class TestUpgrade:
         )
         fifth = plan_of(snapshot)
         assert [bare(change) for change in fifth.changes] == [
+            ("promotion", BETA, "1@alpha"),
             ("record", BETA, STREAMING_SYNC),
             ("score", BETA, SCORE_STANDBY),
             ("status", BETA, "HS:sync"),
@@ -356,7 +367,7 @@ class TestUpgrade:
 
     def test_a_file_that_was_written_and_not_taken_is_written_again(self) -> None:
         """The next reload, whoever asks for it, would put it in force behind the back of the record."""
-        server = replace(a_primary(a_sync_walsender(BETA), names=(BETA,)), written_names=())
+        server = replace(a_primary(a_sync_walsender(BETA), names=(BETA,)), written=SynchronousStandbys())
         plan = plan_of(a_pair(server, a_sync_node(BETA)))
         assert [bare(change) for change in plan.changes] == [("names", BETA)]
 
@@ -417,7 +428,12 @@ class TestAsynchronousMode:
             pytest.param(
                 a_primary(a_walsender(BETA)),
                 a_gone_node(BETA),
-                [("record", BETA, STREAMING_ASYNC), ("score", BETA, SCORE_STANDBY), ("status", BETA, "HS:async")],
+                [
+                    ("promotion", BETA, "1@alpha"),
+                    ("record", BETA, STREAMING_ASYNC),
+                    ("score", BETA, SCORE_STANDBY),
+                    ("status", BETA, "HS:async"),
+                ],
                 id="it streams",
             ),
             pytest.param(
@@ -513,7 +529,7 @@ class TestStrangeClusters:
 
     def test_a_cib_that_does_not_show_this_node_is_no_failure(self) -> None:
         plan = plan_of(a_snapshot(a_primary(), ClusterState(True, True), members=(ALPHA, BETA)))
-        assert next(bare(change) for change in plan.changes) == ("record", ALPHA, LATEST)
+        assert [bare(change)[:2] for change in plan.changes[:2]] == [("promotion", ALPHA), ("record", ALPHA)]
 
 
 class TestProperties:
@@ -531,7 +547,7 @@ class TestProperties:
             return
         assert isinstance(snapshot.server, Primary)
         plan = plan_of(snapshot)
-        for name in snapshot.server.synchronous_names:
+        for name in snapshot.server.synchronous.names:
             node = snapshot.cluster.node(name)
             if node is not None and name in snapshot.policy.members and lets_go(plan, name):
                 assert node.membership is not Membership.UNCLEAN

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from pgsql_ra.replication.changes import Plan, SetDataStatus, SetScore
+from pgsql_ra.replication.changes import Plan, RememberPromotion, SetDataStatus, SetScore
+from pgsql_ra.replication.election import elect, freeze, heir, watch
 from pgsql_ra.replication.lsn import History, Lsn, Position
-from pgsql_ra.replication.promotion import decide_promotion, elect, freeze, heir, watch
+from pgsql_ra.replication.promotion import decide_promotion
+from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
     ClusterState,
     Membership,
@@ -18,12 +20,19 @@ from pgsql_ra.replication.snapshot import (
     Snapshot,
     Standby,
 )
-from pgsql_ra.replication.status import DISCONNECT, LATEST, SCORE_NEVER, SCORE_PRIMARY, SCORE_STANDBY, STREAMING_SYNC
+from pgsql_ra.replication.status import (
+    DISCONNECT,
+    LATEST,
+    SCORE_NEVER,
+    SCORE_PRIMARY,
+    SCORE_STANDBY,
+    STREAMING_ASYNC,
+    STREAMING_SYNC,
+)
 from tests.unit.builders import (
     ALPHA,
     BETA,
     GAMMA,
-    STREAMING_ASYNC,
     a_cluster,
     a_node,
     a_snapshot,
@@ -158,16 +167,15 @@ class TestColdStart:
 
     def test_a_disconnected_node_that_is_alone_is_not_elected(self) -> None:
         plan = elected(seen(waiting(ALPHA, data_status=DISCONNECT), absent(BETA, DISCONNECT)))
-        assert [change[0] for change in changes(plan)] == ["score"]
-        assert changes(plan) == [("score", ALPHA, SCORE_NEVER)]
-        assert LATEST in plan.changes[0].because
+        assert [change[:2] for change in changes(plan)] == [("why", ALPHA), ("score", ALPHA)]
+        assert "pgsql-ra allow" in plan.changes[1].because
 
     @MODES
     def test_histories_that_contradict_each_other_elect_nobody(self, mode: Mode) -> None:
         other = replace(waiting(BETA), position=ELSEWHERE)
         plan = elected(seen(waiting(ALPHA, 0x180, timeline=2), other, lsn=0x180, timeline=2, mode=mode))
-        assert changes(plan) == [("score", ALPHA, SCORE_NEVER)]
-        assert "contradict" in plan.changes[0].because
+        assert [change[:2] for change in changes(plan)] == [("why", ALPHA), ("score", ALPHA)]
+        assert "contradict" in plan.changes[1].because
 
     def test_a_server_that_still_reads_its_own_wal_publishes_nothing(self) -> None:
         plan = elected(seen(waiting(ALPHA, None), waiting(BETA), lsn=None))
@@ -223,7 +231,7 @@ class TestAbsentNodes:
         snapshot = seen(waiting(ALPHA, data_status=DISCONNECT), absent(BETA, LATEST))
         for _ in range(5):
             plan = elected(snapshot)
-            assert plan.changes == ()
+            assert all(change[0] == "why" for change in changes(plan))
             assert BETA in plan.stalled
             snapshot = after(snapshot, plan.changes)
 
@@ -364,9 +372,11 @@ class TestFreeze:
 
 
 def recorded(plan: Plan) -> list[tuple[object, ...]]:
-    """The durable statements of a plan that promotes; fails if it does not."""
+    """What a plan that promotes says of the nodes, after the promotion's own record; fails if it does not promote."""
     assert (plan.refusal, plan.waiting_for, plan.stalled) == ("", "", "")
-    return changes(plan)
+    own = [change[0] for change in changes(plan) if change[0] in ("promotion", "remember")]
+    assert [change[0] for change in changes(plan)[: len(own)]] == own, "the promotion's record comes first"
+    return changes(plan)[len(own) :]
 
 
 class TestPromote:
@@ -383,7 +393,8 @@ class TestPromote:
         ]
 
     def test_nothing_is_written_that_stands_already(self) -> None:
-        snapshot = seen(waiting(ALPHA, data_status=LATEST), waiting(BETA, 0x40, DISCONNECT, SCORE_NEVER))
+        own = replace(waiting(ALPHA, data_status=LATEST), promotion=Promotion(1, ALPHA, at(0x80)))
+        snapshot = seen(own, waiting(BETA, 0x40, DISCONNECT, SCORE_NEVER))
         assert decided(snapshot) == Plan()
 
     def test_nothing_is_left_to_write_after_that(self) -> None:
@@ -544,7 +555,7 @@ class TestProperties:
         plans = watch(snapshot, server_of(snapshot)), freeze(snapshot, server_of(snapshot), snapshot.policy.peers[0])
         for change in (change for plan in plans for change in plan.changes):
             assert not isinstance(change, SetDataStatus)
-            assert bare(change)[1] == snapshot.policy.node
+            assert isinstance(change, RememberPromotion) or bare(change)[1] == snapshot.policy.node
 
     @given(snapshots(standbys))
     def test_in_sync_mode_whoever_elects_itself_has_a_record_or_proof(self, snapshot: Snapshot) -> None:
@@ -554,8 +565,27 @@ class TestProperties:
             return
         own = server_of(snapshot).position
         assert own is not None
-        allowed = [node for node in snapshot.cluster.nodes if node.data_status in ("", LATEST, STREAMING_SYNC)]
+        numbers = [one.number for one in snapshot.promotions if one is not None]
+        newest = max(numbers, default=0)
+        named = {one.node for one in snapshot.promotions if one is not None and one.number == newest}
+        allowed = [
+            node
+            for node in snapshot.cluster.nodes
+            if node.key in named
+            or (
+                node.data_status in ("", LATEST, STREAMING_SYNC)
+                and newest == (node.promotion.number if node.promotion else 0)
+            )
+        ]
+        voted = any(
+            node.key in named and node.voters is not None and node.voters.number == newest
+            for node in snapshot.cluster.nodes
+        )
         heard = [node for node in allowed if node.key != snapshot.policy.node and node.position is not None]
-        assert snapshot.own in allowed or any(
-            node.position is not None and own.compare(node.position).value in ("newer", "equal") for node in heard
+        assert (
+            snapshot.own in allowed
+            or voted
+            or any(
+                node.position is not None and own.compare(node.position).value in ("newer", "equal") for node in heard
+            )
         )

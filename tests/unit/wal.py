@@ -7,7 +7,8 @@ Record = tuple[int, int]
 """The timeline it was written on, and a number of its own."""
 Wal = tuple[Record, ...]
 
-RECORD_BYTES = 0x10
+RECORD_BYTES = 0x60
+"""So that texts of positions sort otherwise than the positions do, after two records already: 0/C0, 0/120."""
 
 
 def end_of(wal: Wal) -> Lsn:

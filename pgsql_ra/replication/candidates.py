@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which copies of the data hold what must not be lost, and which of them is to be promoted.
+
+The law (SAFETY: "Election", "Promotion").
+  * A record counts only if it was made under the newest promotion that anybody knows of (see record.py); the node which
+    that one names counts whatever its record says.
+  * sync mode: a node whose record allows it holds every acknowledged commit. So does the newest of enough voters (see
+    quorum.py), and a standby that was heard to be at or past such a node on the same history. Nobody else is promoted
+    without an administrator's word.
+  * async mode: the most advanced of all that were heard.
+"""
+
+from collections.abc import Iterator
+
+from pgsql_ra.replication.lsn import Order, Position
+from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot, Voters
+from pgsql_ra.replication.status import LATEST, may_be_promoted
+
+
+class Candidate:
+    """A node and where its WAL ends."""
+
+    def __init__(self, node: NodeState, position: Position) -> None:
+        self.node = node
+        self.position = position
+
+    def holds_all_of(self, other: "Candidate") -> bool:
+        """Whether it has at least what the other one has."""
+        return self.position.compare(other.position) in (Order.NEWER, Order.EQUAL)
+
+    def proves_to_hold_all_of(self, other: "Candidate") -> bool:
+        """The same, and both are on one timeline.
+
+        Positions on different timelines prove nothing: one of them may be left over from an earlier election.
+        """
+        return self.position.timeline == other.position.timeline and self.holds_all_of(other)
+
+
+Heard = dict[str, Candidate]
+"""Every member whose position is known, by name in lower case."""
+
+
+def standbys(snapshot: Snapshot) -> Iterator[NodeState]:
+    """The members on which a standby runs now."""
+    for name in snapshot.policy.members:
+        node = snapshot.cluster.node(name)
+        if (
+            node
+            and node.membership is Membership.MEMBER
+            and node.role is Role.UNPROMOTED
+            and name not in snapshot.leaving
+        ):
+            yield node
+
+
+def heard_by(snapshot: Snapshot, position: Position) -> Heard:
+    """Everybody who was heard, this node by its server and not by its attribute."""
+    heard = {snapshot.own.key: Candidate(snapshot.own, position)}
+    for node in standbys(snapshot):
+        if node.key != snapshot.own.key and node.position is not None:
+            heard[node.key] = Candidate(node, node.position)
+    return heard
+
+
+def counts(snapshot: Snapshot, node: NodeState) -> bool:
+    """Whether by its record this node may be promoted: one that was made under the newest promotion, or the node that
+    this one names.
+    """
+    promotion = snapshot.newest
+    if promotion is not None and promotion.node == node.key:
+        return True
+    return is_current(snapshot, node) and may_be_promoted(node.data_status, snapshot.policy.mode)
+
+
+def is_current(snapshot: Snapshot, node: NodeState) -> bool:
+    """Whether what is recorded of it was said under the newest promotion."""
+    newest = snapshot.newest
+    return (node.promotion.number if node.promotion else 0) == (newest.number if newest else 0)
+
+
+def voters(snapshot: Snapshot) -> Voters | None:
+    """Who may be promoted by quorum; None if nobody may."""
+    promotion = snapshot.newest
+    primary = snapshot.cluster.node(promotion.node) if promotion else None
+    if snapshot.policy.mode is Mode.ASYNC or promotion is None or primary is None or primary.voters is None:
+        return None
+    return primary.voters if primary.voters.number == promotion.number and primary.voters.names else None
+
+
+def silent(snapshot: Snapshot) -> Iterator[NodeState]:
+    """The members that could hold newer data than anybody who was heard, or without whom too few were heard."""
+    quorum = voters(snapshot)
+    unheard = [name for name in quorum.names if not _is_heard(snapshot, name)] if quorum else []
+    missing = unheard if quorum and len(quorum.names) - len(unheard) < quorum.needed else []
+    for name in snapshot.policy.peers:
+        node = snapshot.cluster.node(name) or NodeState(name, Membership.UNCLEAN)
+        if not _is_heard(snapshot, name) and (counts(snapshot, node) or name in missing):
+            yield node
+
+
+def _is_heard(snapshot: Snapshot, name: str) -> bool:
+    node = snapshot.cluster.node(name)
+    if name == snapshot.own.key:
+        return True
+    return node is not None and node.position is not None and node.membership is Membership.MEMBER
+
+
+def holders(snapshot: Snapshot, heard: Heard) -> list[Candidate]:
+    """Those of the heard that hold every acknowledged commit (in async mode: that may be promoted)."""
+    promotion, quorum = snapshot.newest, voters(snapshot)
+    found = [one for one in heard.values() if counts(snapshot, one.node)]
+    if quorum is not None:
+        present = [heard[name] for name in quorum.names if name in heard]
+        if len(present) >= quorum.needed:
+            found += [one for one in present if all(one.holds_all_of(other) for other in present)]
+    # A directory that was replaced by an older copy holds less than its record says.
+    return [one for one in found if promotion is None or promotion.is_held_by(one.position)]
+
+
+def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
+    """The node to promote: the one that holds what every other eligible one holds; None if there is no such node.
+
+    Where several hold the same, `preferred` wins, then the higher priority, then the former primary, then the order of
+    node_list. A node with priority 0 is left out.
+    """
+    proven = holders(snapshot, heard)
+    if not proven:
+        return None
+    eligible = {key: one for key, one in heard.items() if one.node.priority > 0}
+    if snapshot.policy.mode is Mode.SYNC:
+        eligible = {
+            key: one
+            for key, one in eligible.items()
+            if one in proven or any(one.proves_to_hold_all_of(holder) for holder in proven)
+        }
+    newest = [key for key, one in eligible.items() if all(one.holds_all_of(other) for other in eligible.values())]
+
+    def rank(key: str) -> tuple[bool, int, bool, int]:
+        node = eligible[key].node
+        is_former = was_primary_last(snapshot, node)
+        return (key != preferred.lower(), -node.priority, not is_former, snapshot.policy.members.index(key))
+
+    return min(newest, key=rank, default=None)
+
+
+def was_primary_last(snapshot: Snapshot, node: NodeState) -> bool:
+    """Whether this node is the one that was promoted last."""
+    promotion = snapshot.newest
+    return node.data_status == LATEST if promotion is None else promotion.node == node.key
+
+
+def takeover(snapshot: Snapshot, heard: Heard, promoted: str) -> Heard:
+    """Those who count when `promoted` takes over: in sync mode not a primary that crashed and was started as a standby.
+
+    What that one holds beyond the synchronous standby was acknowledged to nobody, and a failover under way is not
+    turned back for it. In async mode it holds commits that were acknowledged, and counts. So does a node whose
+    promotion was recorded and never came about: it holds what it began with.
+    """
+    if snapshot.policy.mode is Mode.ASYNC:
+        return heard
+    promotion = snapshot.newest
+
+    def has_crashed(one: Candidate) -> bool:
+        never_wrote = promotion is not None and promotion.begin == one.position
+        return was_primary_last(snapshot, one.node) and not never_wrote
+
+    return {key: one for key, one in heard.items() if key == promoted.lower() or not has_crashed(one)}

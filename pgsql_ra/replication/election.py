@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What standbys do while there is no primary: they say where their WAL ends, and the best of them claims the
+promotion.
+
+The law (SAFETY: "Election"; who is the best: candidates.py). A node elects itself only when every member that could
+hold newer data is accounted for: it published where its WAL ends, or its record says that it is behind. Notifications
+drive it, monitors repeat it. For members that never say anything, `xlog_check_count` bounds the wait.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pgsql_ra.replication.candidates import Heard, best, heard_by, holders, silent, standbys, takeover
+from pgsql_ra.replication.changes import (
+    Change,
+    Plan,
+    PublishPosition,
+    SetElection,
+    SetScore,
+    SetStatus,
+    SetWhy,
+    ShowLocation,
+    WithdrawPosition,
+)
+from pgsql_ra.replication.primary import other_primaries, remember
+from pgsql_ra.replication.reasons import ADVICE, line, why_nobody
+from pgsql_ra.replication.rejoin import beyond_fork
+from pgsql_ra.replication.snapshot import NodeState, Snapshot, Standby
+from pgsql_ra.replication.status import (
+    DISCONNECT,
+    SCORE_NEVER,
+    SCORE_PRIMARY,
+    STATUS_ALONE,
+    STATUS_STOPPED,
+    STATUS_UNKNOWN,
+    score_value,
+)
+
+
+def watch(snapshot: Snapshot, server: Standby) -> Plan:
+    """What a standby does in a monitor: nothing while there is a primary, an election while there is none."""
+    primaries = other_primaries(snapshot.cluster, snapshot.policy.node)
+    heard = tuple(remember(snapshot, snapshot.newest))
+    if not primaries:
+        plan = elect(snapshot, server)
+        return replace(plan, changes=(*heard, *plan.changes))
+    return Plan((*heard, *_calm(snapshot)), refusal=_diverged(snapshot, server, primaries))
+
+
+def _diverged(snapshot: Snapshot, server: Standby, primaries: tuple[str, ...]) -> str:
+    """Why this standby can never follow the primary; "" if it can, or if that is not known."""
+    primary = snapshot.cluster.node(primaries[0])
+    if len(primaries) > 1 or primary is None or primary.record is None or server.position is None or server.streaming:
+        return ""
+    if server.position.leads_to(primary.record):
+        return ""
+    return beyond_fork(snapshot.own.name, server.position, primary.name, primary.record)
+
+
+def elect(snapshot: Snapshot, server: Standby) -> Plan:
+    """Publish this node's position and, when everybody is accounted for, decide whether this node is the one."""
+    own = snapshot.own
+    if (wait := _await_heir(snapshot)) is not None:
+        return wait
+    alone = [] if own.status == STATUS_ALONE else [SetStatus(own.name, STATUS_ALONE, "the cluster has no primary")]
+    if not snapshot.cluster.may_decide:
+        return Plan(tuple(alone), stalled="no quorum: nobody is elected")
+    if server.position is None:
+        return Plan(tuple(alone), waiting_for="the server to have read all of its own WAL")
+    changes: list[Change] = [*alone]
+    if own.position != server.position:
+        changes.append(PublishPosition(own.name, server.position, "the cluster has no primary"))
+    if own.location != server.position.lsn.padded():
+        changes.append(ShowLocation(own.name, server.position, "the cluster has no primary"))
+    heard = heard_by(snapshot, server.position)
+    wait = _await_silent(snapshot, heard)
+    if wait is not None:
+        return Plan(tuple(changes) + wait.changes, wait.waiting_for, wait.stalled)
+    return Plan(tuple(changes + list(_verdict(snapshot, heard))))
+
+
+def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
+    """Before a promotion: say where this node's WAL ends, and let the best of those heard have the score.
+
+    Run by every standby in the pre-promote notification. `promoted` is the node that Pacemaker is about to promote.
+    """
+    if server.position is None:
+        return Plan(waiting_for="the server to have read all of its own WAL")
+    own = snapshot.own
+    # Whoever sees the position has seen which promotion this node knows of.
+    changes: list[Change] = list(remember(snapshot, snapshot.newest))
+    if own.position != server.position:
+        changes.append(PublishPosition(own.name, server.position, f"{promoted} is to be promoted"))
+    missing = [node.name for node in standbys(snapshot) if node.key != own.key and node.position is None]
+    if missing:
+        return Plan(tuple(changes), waiting_for=f"the position of {', '.join(missing)}")
+    chosen = best(snapshot, takeover(snapshot, heard_by(snapshot, server.position), promoted), promoted)
+    if chosen is None or chosen == promoted.lower():
+        return Plan(tuple(changes))
+    because = f"{chosen} holds newer data than {promoted}"
+    if chosen == own.key:
+        changes += _score(own, SCORE_PRIMARY, because)
+    elif own.key == promoted.lower() and score_value(own.score) > 0:
+        changes += _score(own, SCORE_NEVER, because)
+    return Plan(tuple(changes))
+
+
+def _calm(snapshot: Snapshot) -> Iterator[Change]:
+    """With a primary in place, the traces of an election go."""
+    own = snapshot.own
+    if own.election:
+        yield SetElection(own.name, "", "the cluster has a primary")
+    yield from _explain(snapshot, "")
+    if own.position is not None or own.location:
+        yield WithdrawPosition(own.name, "the cluster has a primary")
+    if own.data_status == DISCONNECT and own.status != STATUS_ALONE:
+        yield SetStatus(own.name, STATUS_ALONE, "the primary does not see this standby")
+    elif own.status in ("", STATUS_STOPPED, STATUS_UNKNOWN):
+        # Not at the end of start: a write to the CIB there makes Pacemaker compute a failover under way once more.
+        yield SetStatus(own.name, STATUS_ALONE, "this server runs as a standby")
+
+
+def heir(snapshot: Snapshot) -> str:
+    """The standby that may be promoted already, so that no election is needed; "" if there is none."""
+    ready = (node.name for node in standbys(snapshot) if score_value(node.score) > 0)
+    return next(ready, "")
+
+
+def _await_heir(snapshot: Snapshot) -> Plan | None:
+    """While a standby with a positive score is there, its promotion is Pacemaker's next step and nobody is elected.
+
+    Should Pacemaker not be able to (a ban, a constraint), the election begins after the usual number of looks.
+    """
+    name = heir(snapshot)
+    if not name:
+        return None
+    if name.lower() == snapshot.own.key:
+        return Plan()
+    return _count_round(snapshot, name, f"{name} can be promoted")
+
+
+def _await_silent(snapshot: Snapshot, heard: Heard) -> Plan | None:
+    """Wait for members that say nothing: those that run will speak in a moment, the others get a bounded number of
+    looks.
+
+    None when the wait is over, or when nobody has to be waited for.
+    """
+    missing = tuple(silent(snapshot))
+    if not missing:
+        return None
+    own = snapshot.own
+    names = ", ".join(node.name for node in missing)
+    running = {node.key for node in standbys(snapshot)}
+    if expected := [node.name for node in missing if node.key in running]:
+        return Plan(waiting_for=f"the position of {', '.join(expected)}")
+    if heard[own.key] not in holders(snapshot, heard):
+        because = f"{line(snapshot, own, heard)}; {names} may be ahead of it and does not run. {ADVICE}"
+        return Plan(tuple(_explain(snapshot, because)), stalled=because)
+    return _count_round(snapshot, names, f"{names} may hold newer data")
+
+
+def _count_round(snapshot: Snapshot, names: str, because: str) -> Plan | None:
+    """One look more in which an election waits; None when there were enough of them."""
+    own, rounds = snapshot.own, snapshot.policy.election_rounds
+    done = _rounds(own.election)
+    if done >= rounds:
+        return None
+    change = SetElection(own.name, f"{done + 1}/{rounds} waits for {names}", because)
+    return Plan((change,), stalled=f"the election waits for {names}: {because}")
+
+
+def _rounds(election: str) -> int:
+    """How many looks an election has waited, as its attribute says; what cannot be read counts as none."""
+    count, slash, _ = election.partition("/")
+    return int(count) if slash and count.isdigit() else 0
+
+
+def _verdict(snapshot: Snapshot, heard: Heard) -> Iterator[Change]:
+    own = snapshot.own
+    chosen = best(snapshot, heard, "")
+    if chosen == own.key:
+        ends = heard[own.key].position.lsn
+        yield from _explain(snapshot, "")
+        yield from _score(own, SCORE_PRIMARY, f"its data is the newest of all that were heard (WAL ends at {ends})")
+        return
+    if chosen is None:
+        yield from _explain(snapshot, f"{line(snapshot, own, heard)}. {ADVICE}")
+    if score_value(own.score) > 0 or not own.score:
+        yield from _score(own, SCORE_NEVER, f"{chosen} holds newer data" if chosen else why_nobody(snapshot, heard))
+
+
+def _explain(snapshot: Snapshot, why: str) -> Iterator[Change]:
+    """Show people why this node is not promoted. Only while nobody is: a write to the CIB disturbs a promotion."""
+    if snapshot.own.why != why:
+        yield SetWhy(snapshot.own.name, why, "the cluster has no primary" if why else "there is nothing to explain")
+
+
+def _score(node: NodeState, score: str, because: str) -> Iterator[Change]:
+    if node.score != score:
+        yield SetScore(node.name, score, because)

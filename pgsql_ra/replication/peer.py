@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One standby in the eyes of its primary, and how what is said of it is changed."""
+
+from collections.abc import Iterator
+
+from pgsql_ra.replication.changes import (
+    Change,
+    EndWalsender,
+    SetDataStatus,
+    SetPromotion,
+    SetScore,
+    SetStatus,
+    WithdrawPosition,
+)
+from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.snapshot import Membership, NodeState, Primary, ReplicationState, Snapshot, SyncState
+from pgsql_ra.replication.status import (
+    DISCONNECT,
+    SCORE_NEVER,
+    STATUS_STOPPED,
+    STATUS_UNKNOWN,
+    STREAMING_ASYNC,
+    STREAMING_SYNC,
+    data_status,
+    may_be_promoted,
+    score_value,
+    standby_score,
+    standby_status,
+)
+
+
+class Peer:
+    """One member beside this primary: its row, its node, and whether commits may wait for it."""
+
+    def __init__(self, snapshot: Snapshot, server: Primary, name: str, promotion: Promotion) -> None:
+        """`promotion` is the one that made this server a primary."""
+        self.name = name
+        # A name in node_list that the cluster does not know can neither be recorded nor promoted: it is left out
+        # before.
+        self.node = snapshot.cluster.node(name) or NodeState(name, Membership.UNCLEAN)
+        self.promotion = promotion
+        self.rows = tuple(row for row in server.walsenders if row.node == name)
+        self.is_member = self.node.membership is Membership.MEMBER
+        gone = not self.is_member or name in snapshot.leaving
+        # A standby that came back may have its old connection's row beside the new one (rows come newest first).
+        streaming = [row for row in self.rows if row.state is ReplicationState.STREAMING]
+        self.row = None if gone else next(iter([*streaming, *self.rows]), None)
+        self.streams = self.row is not None and self.row.state is ReplicationState.STREAMING
+        self.is_able = self.streams and self.node.priority > 0
+        self.is_named = name in server.synchronous.names
+        self.mode = snapshot.policy.mode
+        # Whether anybody might take its record for a permission, and whether it was made under this promotion.
+        self.is_promotable = may_be_promoted(self.node.data_status, self.mode)
+        self.is_proven = self.is_promotable and promotion.is_same(self.node.promotion)
+
+    @property
+    def flushed(self) -> int:
+        """Up to where it has flushed what it received; -1 if that is not known."""
+        return -1 if self.row is None or self.row.flush is None else int(self.row.flush)
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether its walsender releases commits that wait."""
+        return self.row is not None and self.row.sync_state in (SyncState.SYNC, SyncState.QUORUM)
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether its connection is being made just now: what it is will be seen in a moment."""
+        return self.row is not None and self.row.state is ReplicationState.STARTUP
+
+    @property
+    def may_be_released(self) -> bool:
+        """Whether its record, once written, is known to whoever could promote it."""
+        return self.node.membership is not Membership.UNCLEAN
+
+    @property
+    def score(self) -> str:
+        """The score that it has if it may be promoted."""
+        return standby_score(self.node.priority) if self.node.priority > 0 else SCORE_NEVER
+
+    # ---- what is said of it
+
+    def tidy(self) -> Iterator[Change]:
+        """What must not be left over: a position from an election, which would be taken for where its WAL ends now; and
+        a dead connection beside the living one, because two walsenders of one name count as two standbys.
+        """
+        if self.node.position is not None and self.is_member:
+            yield WithdrawPosition(self.node.name, "the cluster has a primary")
+        if self.streams:
+            for row in self.rows:
+                if row is not self.row:
+                    yield EndWalsender(row.pid, f"{self.name} has another connection")
+
+    def say(self, value: str, score: str) -> Iterator[Change]:
+        """Bring its attributes to what they should be. Lowering goes score, record; raising the reverse.
+
+        A value that makes it promotable counts only with the number of the promotion that it is said under, which
+        stands before it.
+        """
+        because = self._reason(value)
+        scores = list(self._set_score(score, because))
+        if score_value(score) < 0:
+            yield from scores
+        if may_be_promoted(value, self.mode) and not self.promotion.is_same(self.node.promotion):
+            yield SetPromotion(self.node.name, Promotion(self.promotion.number, self.promotion.node), because)
+        if self.node.data_status != value:
+            yield SetDataStatus(self.node.name, value, because)
+        if score_value(score) >= 0:
+            yield from scores
+        if self.row is None or self.node.status in (STATUS_STOPPED, STATUS_UNKNOWN):
+            return  # what the node says of itself stands
+        status = standby_status(self.row)
+        if status != self.node.status:
+            yield SetStatus(self.node.name, status, because)
+
+    def say_not_promotable(self) -> Iterator[Change]:
+        """Score first, then the durable record; both before anything that lets commits go on without this node."""
+        value = data_status(self.row)
+        if value == STREAMING_SYNC:
+            # The walsender calls it synchronous already; commits are not known to wait for it yet.
+            value = STREAMING_ASYNC
+        yield from self.say(value, SCORE_NEVER)
+
+    def end_dead_walsenders(self) -> Iterator[Change]:
+        """TCP would not notice for wal_sender_timeout that its node is gone. A lost one may still stream."""
+        if self.node.membership is Membership.CLEAN:
+            for row in self.rows:
+                yield EndWalsender(row.pid, f"{self.name} is {self.node.membership.value}")
+
+    def _set_score(self, score: str, because: str) -> Iterator[Change]:
+        if self.is_member and self.node.score != score:
+            yield SetScore(self.node.name, score, because)
+
+    def _reason(self, value: str) -> str:
+        if value != DISCONNECT:
+            return f"pg_stat_replication shows {self.name} as {value}"
+        if self.node.membership is Membership.CLEAN:
+            return f"node {self.name} is down"
+        if self.rows and self.is_member:
+            return f"the standby on {self.name} stops"
+        return f"no standby called {self.name} is connected"

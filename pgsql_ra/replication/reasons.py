@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a node is not promoted, in sentences for a person who has to decide what to do about it."""
+
+from pgsql_ra.replication.candidates import Heard, best, counts, holders, is_current, voters
+from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot
+from pgsql_ra.replication.status import LAGGING
+
+ADVICE = "If no better copy is left: pgsql-ra allow NODE (README, 'When nothing is promoted')"
+"""What an administrator can do."""
+
+
+def why_nobody(snapshot: Snapshot, heard: Heard) -> str:
+    """Why none of those that were heard is promoted."""
+    if holders(snapshot, heard) and any(one.node.priority > 0 for one in heard.values()):
+        ends = ", ".join(f"{one.node.name} ends at {one.position}" for one in heard.values())
+        return f"the histories of the copies contradict each other, a person has to choose: {ends}. {ADVICE}"
+    return f"{snapshot.own.name}: {why_not(snapshot, snapshot.own, heard)}. {ADVICE}"
+
+
+def why_not(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
+    """Why this node is not promoted; "" if nothing speaks against it."""
+    if node.membership is not Membership.MEMBER:
+        return f"the node is {node.membership.value}"
+    if node.role is not Role.UNPROMOTED and node.key != snapshot.own.key:
+        return "no standby runs there"
+    if node.priority == 0:
+        return "its priority is 0, the administrator's word that it is never promoted"
+    candidate = heard.get(node.key)
+    if candidate is None:
+        return "where its WAL ends is not known yet"
+    chosen = best(snapshot, heard, "")
+    if chosen == node.key:
+        return ""
+    if chosen is not None and candidate not in holders(snapshot, heard):
+        return f"{chosen} holds what it may lack"
+    if chosen is not None:
+        return f"{chosen} holds newer data, or the same"
+    return _what_its_record_says(snapshot, node, heard)
+
+
+def _what_its_record_says(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
+    promotion, quorum = snapshot.newest, voters(snapshot)
+    if promotion is not None and counts(snapshot, node) and not promotion.is_held_by(heard[node.key].position):
+        return f"its WAL ends before promotion {promotion.number} began: the directory was replaced by an older copy"
+    if quorum is not None and node.key in quorum.names:
+        present = [name for name in quorum.names if name in heard]
+        return f"{len(present)} of its voters are heard, {quorum.needed} of {' '.join(quorum.names)} are needed"
+    recorded = node.data_status or "empty"
+    if promotion is not None and not is_current(snapshot, node):
+        return (
+            f"its record ({recorded}) is older than promotion {promotion.number}, which {promotion.node} had: it may"
+            " lack acknowledged commits"
+        )
+    if node.data_status == LAGGING and snapshot.policy.mode is Mode.ASYNC:
+        return "it was still catching up, or further behind than max_lag allows"
+    return f"it is recorded as {recorded}: it may lack acknowledged commits"
+
+
+def line(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
+    """Status, position and reason of a node in one line."""
+    candidate = heard.get(node.key)
+    where = f", WAL to {candidate.position.lsn} on timeline {candidate.position.timeline}" if candidate else ""
+    return f"{node.data_status or 'no record'}{where}: {why_not(snapshot, node, heard) or 'may be promoted'}"
