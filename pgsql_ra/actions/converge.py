@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pgsql_ra.actions.apply import apply
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.leaving import leaving as announced
 from pgsql_ra.actions.observe import observe_server
 from pgsql_ra.ocf import Deadline
 from pgsql_ra.pacemaker.cib import read_cluster
@@ -25,6 +26,8 @@ def take_snapshot(
     """The cluster as it is now beside a server that was just looked at."""
     cluster = read_cluster(context.resource, context.deadline)
     remembered = read_promotion(context.files, context.pgdata)
+    if isinstance(server, Primary):
+        leaving |= announced(context)
     return Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark, remembered)
 
 

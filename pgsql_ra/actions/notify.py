@@ -37,8 +37,10 @@ def _react(context: Context) -> None:
         case ("pre", "stop"):
             leaving = notification.stop - {own}
             if leaving and _runs_primary(context):
+                from pgsql_ra.actions.leaving import remember_leaving
                 from pgsql_ra.actions.replicate import release_standbys
 
+                remember_leaving(context, leaving)
                 release_standbys(context, leaving)
         case ("post", "stop"):
             if notification.stop - {own} and _runs_primary(context):
@@ -74,6 +76,9 @@ def _reconcile(context: Context, leaving: frozenset[str]) -> None:
 
 def _welcome(context: Context) -> None:
     if _runs_primary(context):
+        from pgsql_ra.actions.leaving import forget_leaving
+
+        forget_leaving(context)
         _reconcile(context, frozenset())
     elif _runs_standby(context) and not (context.notification.promoted - context.notification.demote):
         from pgsql_ra.actions.replicate import elect_if_needed

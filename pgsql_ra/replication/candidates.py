@@ -158,10 +158,24 @@ def takeover(snapshot: Snapshot, heard: Heard, promoted: str) -> Heard:
     """
     if snapshot.policy.mode is Mode.ASYNC:
         return heard
+    return {key: one for key, one in heard.items() if key == promoted.lower() or not _has_crashed(one)}
+
+
+def _has_crashed(one: Candidate) -> bool:
+    """Whether it was a primary when something was last said of it, and has written since.
+
+    Whoever says something of a standby that streams stamps it with that one's own promotion.
+    """
+    promotion = one.node.promotion
+    if promotion is None:
+        return one.node.data_status == LATEST
+    return promotion.node == one.node.key and promotion.begin != one.position
+
+
+def has_begun(snapshot: Snapshot, position: Position) -> bool:
+    """Whether this node's promotion is recorded already and only the server is left to be promoted.
+
+    Nobody else was promoted since (that promotion would be newer), and nothing was acknowledged.
+    """
     promotion = snapshot.newest
-
-    def has_crashed(one: Candidate) -> bool:
-        never_wrote = promotion is not None and promotion.begin == one.position
-        return was_primary_last(snapshot, one.node) and not never_wrote
-
-    return {key: one for key, one in heard.items() if key == promoted.lower() or not has_crashed(one)}
+    return promotion is not None and promotion.node == snapshot.own.key and promotion.begin == position

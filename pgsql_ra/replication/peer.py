@@ -92,21 +92,21 @@ class Peer:
                     yield EndWalsender(row.pid, f"{self.name} has another connection")
 
     def say(self, value: str, score: str) -> Iterator[Change]:
-        """Bring its attributes to what they should be. Lowering goes score, record; raising the reverse.
+        """Bring its attributes to what they should be. Lowering goes score, record, number; raising the reverse.
 
-        A value that makes it promotable counts only with the number of the promotion that it is said under, which
-        stands before it.
+        The number is that of the promotion under which the record is made: only with the newest one it counts.
         """
         because = self._reason(value)
-        scores = list(self._set_score(score, because))
-        if score_value(score) < 0:
-            yield from scores
-        if may_be_promoted(value, self.mode) and not self.promotion.is_same(self.node.promotion):
-            yield SetPromotion(self.node.name, Promotion(self.promotion.number, self.promotion.node), because)
+        scores = tuple(self._set_score(score, because))
+        stamps = tuple(self._stamp(because))
+        record: tuple[Change, ...] = ()
         if self.node.data_status != value:
-            yield SetDataStatus(self.node.name, value, because)
-        if score_value(score) >= 0:
-            yield from scores
+            record = (SetDataStatus(self.node.name, value, because),)
+        if may_be_promoted(value, self.mode):
+            record = (*stamps, *record)
+        elif self.row is not None:
+            record = (*record, *stamps)
+        yield from (*scores, *record) if score_value(score) < 0 else (*record, *scores)
         if self.row is None or self.node.status in (STATUS_STOPPED, STATUS_UNKNOWN):
             return  # what the node says of itself stands
         status = standby_status(self.row)
@@ -126,6 +126,10 @@ class Peer:
         if self.node.membership is Membership.CLEAN:
             for row in self.rows:
                 yield EndWalsender(row.pid, f"{self.name} is {self.node.membership.value}")
+
+    def _stamp(self, because: str) -> Iterator[Change]:
+        if not self.promotion.is_same(self.node.promotion):
+            yield SetPromotion(self.node.name, Promotion(self.promotion.number, self.promotion.node), because)
 
     def _set_score(self, score: str, because: str) -> Iterator[Change]:
         if self.is_member and self.node.score != score:

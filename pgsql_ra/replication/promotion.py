@@ -8,13 +8,13 @@ the server is promoted it stands durably that this node only may be the primary 
 
 from collections.abc import Iterator
 
-from pgsql_ra.replication.candidates import best, heard_by, takeover
+from pgsql_ra.replication.candidates import best, has_begun, heard_by, takeover
 from pgsql_ra.replication.changes import Change, Plan, RememberPromotion, SetDataStatus, SetPromotion, SetScore
 from pgsql_ra.replication.lsn import Position
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.reasons import ADVICE, why_nobody
 from pgsql_ra.replication.record import Promotion
-from pgsql_ra.replication.snapshot import Membership, NodeState, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Snapshot, Standby
 from pgsql_ra.replication.status import DISCONNECT, LATEST, SCORE_NEVER
 
 
@@ -34,6 +34,9 @@ def decide_promotion(snapshot: Snapshot, server: Standby) -> Plan:
         return Plan(refusal=f"{snapshot.contradiction}. {ADVICE}")
     if server.position is None:
         return Plan(waiting_for="the server to have read all of its own WAL")
+    if policy.mode is Mode.SYNC and has_begun(snapshot, server.position):
+        # A look that was made with all that was known then has found it to be the best.
+        return Plan(tuple(_records(snapshot, server.position)))
     heard = takeover(snapshot, heard_by(snapshot, server.position), own.key)
     chosen = best(snapshot, heard, own.key)
     if chosen is None:
@@ -54,7 +57,7 @@ def _records(snapshot: Snapshot, position: Position) -> Iterator[Change]:
     rest says the same for people, and in the words of ocf:heartbeat:pgsql.
     """
     promotion = snapshot.newest
-    if promotion is None or promotion.node != snapshot.own.key or promotion.begin != position:
+    if promotion is None or not has_begun(snapshot, position):
         promotion = Promotion((promotion.number if promotion else 0) + 1, snapshot.own.key, position)
     if not promotion.is_same(snapshot.own.promotion):
         yield SetPromotion(snapshot.own.name, promotion, "this node is being promoted")

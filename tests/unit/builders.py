@@ -35,7 +35,6 @@ from pgsql_ra.replication.status import (
     STATUS_PRIMARY,
     STREAMING_ASYNC,
     STREAMING_SYNC,
-    may_be_promoted,
 )
 
 ALPHA = "alpha"
@@ -164,20 +163,20 @@ def a_snapshot(
     """A snapshot taken on `own`; node_list holds the cluster's nodes.
 
     What nodes do not say of promotions is what they would say in a calm cluster: a primary was made one by the first of
-    them, what makes its standbys promotable was said under it, and this node knows the newest.
+    them, what it said of its standbys was said under it, and this node knows the newest.
     """
     names = tuple(members) if members is not None else tuple(node.key for node in cluster.nodes)
     policy = Policy(own, mode, names, rounds)
     if isinstance(server, Primary):
-        cluster = replace(cluster, nodes=tuple(_stamped(node, own, mode) for node in cluster.nodes))
+        cluster = replace(cluster, nodes=tuple(_stamped(node, own) for node in cluster.nodes))
     snapshot = Snapshot(server, cluster, policy, frozenset(leaving), None if mark is None else Lsn(mark))
     newest = snapshot.newest
     knowing = (replace(node, known=newest) if node.key == own else node for node in cluster.nodes)
     return replace(snapshot, cluster=replace(cluster, nodes=tuple(knowing)), remembered=newest)
 
 
-def _stamped(node: NodeState, primary: str, mode: Mode) -> NodeState:
-    promotable = node.data_status and may_be_promoted(node.data_status, mode)
-    if node.promotion is None and (node.key == primary or promotable):
+def _stamped(node: NodeState, primary: str) -> NodeState:
+    is_said = node.data_status not in ("", DISCONNECT)
+    if node.promotion is None and (node.key == primary or is_said):
         return replace(node, promotion=Promotion(1, primary))
     return node

@@ -289,6 +289,7 @@ class TestUpgrade:
         first = plan_of(snapshot)
         assert [bare(change) for change in first.changes] == [
             ("record", BETA, STREAMING_ASYNC),
+            ("promotion", BETA, "1@alpha"),
             ("status", BETA, "HS:async"),
             ("names", BETA),
         ]
@@ -313,7 +314,6 @@ class TestUpgrade:
         )
         fifth = plan_of(snapshot)
         assert [bare(change) for change in fifth.changes] == [
-            ("promotion", BETA, "1@alpha"),
             ("record", BETA, STREAMING_SYNC),
             ("score", BETA, SCORE_STANDBY),
             ("status", BETA, "HS:sync"),

@@ -25,6 +25,7 @@ from tests.unit.builders import (
     a_standby,
     a_sync_node,
     a_sync_walsender,
+    a_walsender,
     at,
     the_primary_node,
 )
@@ -181,6 +182,17 @@ class TestPromotion:
         own = a_node(ALPHA, data_status=STREAMING_SYNC, promotion=Promotion(6, GAMMA))
         assert decided(a_snapshot(a_standby(), a_cluster(own, beta)))[0] == ("promotion", ALPHA, "8@alpha 0/80 1:")
 
+    def test_a_crashed_primary_that_is_ahead_does_not_turn_back_what_has_begun(self) -> None:
+        """Its server was started again as a standby. What it holds beyond this one was acknowledged to nobody."""
+        crashed = a_node(BETA, data_status=LATEST, promotion=Promotion(6, BETA, at(0x40)), position=at(0x90))
+        own = a_node(ALPHA, data_status=STREAMING_SYNC, promotion=Promotion(6, BETA))
+        snapshot = a_snapshot(a_standby(0x80), a_cluster(own, crashed))
+        assert isinstance(snapshot.server, Standby)
+        then = after(snapshot, decide_promotion(snapshot, snapshot.server).changes)
+        assert decided(then) == []
+        assert isinstance(then.server, Standby)
+        assert not any(bare(change)[0] == "score" for change in freeze(then, then.server, ALPHA).changes)
+
     def test_a_directory_that_was_replaced_by_an_older_copy_is_not_promoted(self) -> None:
         own = a_node(ALPHA, data_status=LATEST, promotion=Promotion(7, ALPHA, at(0x80)))
         assert "older copy" in refusal(a_snapshot(a_standby(0x40), a_cluster(own)))
@@ -228,8 +240,17 @@ class TestRemembering:
 
     def test_a_stamp_comes_before_the_record_that_rests_on_it(self) -> None:
         server = a_primary(a_sync_walsender(BETA), names=(BETA,))
-        cluster = a_cluster(the_primary_node(), a_node(BETA, data_status="STREAMING|ASYNC"))
-        snapshot = replace(a_snapshot(server, cluster), mark=at(0x80).lsn)
+        beta = a_node(BETA, data_status="STREAMING|ASYNC", promotion=Promotion(0, ALPHA))
+        snapshot = replace(a_snapshot(server, a_cluster(the_primary_node(), beta)), mark=at(0x80).lsn)
         changes = reconcile(snapshot, server).changes
         kinds = [type(change) for change in changes if bare(change)[1] == BETA]
         assert kinds.index(SetPromotion) < kinds.index(SetDataStatus)
+
+    def test_a_stamp_comes_after_a_record_that_lowers(self) -> None:
+        """What was said under an older promotion must not come to count by its successor's number."""
+        beta = replace(a_sync_node(BETA), promotion=Promotion(0, ALPHA))
+        changes = reconcile(
+            a_snapshot(a_primary(a_walsender(BETA)), a_cluster(the_primary_node(), beta)), a_primary(a_walsender(BETA))
+        ).changes
+        kinds = [type(change) for change in changes if bare(change)[1] == BETA]
+        assert kinds.index(SetDataStatus) < kinds.index(SetPromotion)

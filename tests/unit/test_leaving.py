@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Standbys that were announced to stop are remembered for a moment, by a hint that is never in the way."""
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from pgsql_ra.actions import leaving
+from pgsql_ra.actions.context import Context
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    """An action of this user, with a directory for the agent's files."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    return Context("notify", {"OCF_RESKEY_tmpdir": str(tmp_path), "OCF_RESKEY_pgdba": user})
+
+
+def test_what_was_announced_is_known_until_somebody_starts(context: Context) -> None:
+    assert leaving.leaving(context) == frozenset()
+    leaving.remember_leaving(context, frozenset({"node-2"}))
+    leaving.remember_leaving(context, frozenset({"node3"}))
+    assert leaving.leaving(context) == {"node-2", "node3"}
+    leaving.forget_leaving(context)
+    leaving.forget_leaving(context)
+    assert leaving.leaving(context) == frozenset()
+
+
+@pytest.mark.parametrize("shift", [leaving.SECONDS + 1, -1.0])
+def test_it_is_forgotten_by_itself(context: Context, monkeypatch: pytest.MonkeyPatch, shift: float) -> None:
+    """After a while, and after the machine was booted, when its clock begins again."""
+    monkeypatch.setattr(leaving.time, "monotonic", lambda: 1000.0)
+    leaving.remember_leaving(context, frozenset({"node2"}))
+    monkeypatch.setattr(leaving.time, "monotonic", lambda: 1000.0 + shift)
+    assert leaving.leaving(context) == frozenset()
+
+
+@pytest.mark.parametrize("text", ["", "soon node2", "\x00"])
+def test_a_damaged_file_is_none(context: Context, tmp_path: Path, text: str) -> None:
+    (tmp_path / leaving.FILE).write_text(text)
+    assert leaving.leaving(context) == frozenset()
