@@ -31,9 +31,9 @@ def test_what_was_announced_is_known_until_somebody_starts(context: Context) -> 
 @pytest.mark.parametrize("shift", [leaving.SECONDS + 1, -1.0])
 def test_it_is_forgotten_by_itself(context: Context, monkeypatch: pytest.MonkeyPatch, shift: float) -> None:
     """After a while, and after the machine was booted, when its clock begins again."""
-    monkeypatch.setattr(leaving.time, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     leaving.remember_leaving(context, frozenset({"node2"}))
-    monkeypatch.setattr(leaving.time, "monotonic", lambda: 1000.0 + shift)
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0 + shift)
     assert leaving.leaving(context) == frozenset()
 
 
