@@ -18,6 +18,7 @@ from pgsql_ra.postgres.configuration import (
     write_standby_signal,
 )
 from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
+from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
 from pgsql_ra.postgres.process import remove_stale_pid_file
 from pgsql_ra.postgres.server import last_words
@@ -48,11 +49,21 @@ def bring_up_standby(context: Context) -> None:
 
 
 def bring_up_single(context: Context) -> None:
-    """Start the server as it is (rep_mode none): a single instance, whose files the agent leaves alone."""
+    """Start the server as it is (rep_mode none): a single instance, whose configuration the agent leaves alone."""
     major = check_data_directory(context)
     if not os.path.isfile(context.parameters.config):
         raise NotInstalled(f"there is no configuration file {context.parameters.config} (parameter config)")
+    set_stale_label_aside(context, major)
     start_server(context, major)
+
+
+def set_stale_label_aside(context: Context, major: int) -> None:
+    """A label that a crash during a backup left on shared storage must not keep the server down (postgres.label)."""
+    if not has_label(context.pgdata):
+        return
+    control = read_control(context.pgdata, context.programs, context.deadline)
+    if because := stale_label(context.pgdata, major, control):
+        set_label_aside(context.pgdata, because, context.log)
 
 
 def bring_up_outside_standby(context: Context) -> None:

@@ -38,6 +38,17 @@ def segment_bytes(pgdata: str) -> int:
     return max(sizes, default=DEFAULT_SEGMENT_BYTES) or DEFAULT_SEGMENT_BYTES
 
 
+def segment_name(timeline: int, position: Lsn, size: int) -> str:
+    """The file with the byte at `position`, where segments have `size` bytes."""
+    number, per_id = int(position) // size, 0x1_0000_0000 // size
+    return f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}"
+
+
+def has_segment(pgdata: str, timeline: int, position: Lsn, size: int) -> bool:
+    """Whether the file with the byte at `position` is in pg_wal."""
+    return os.path.exists(os.path.join(pgdata, "pg_wal", segment_name(timeline, position, size)))
+
+
 def end_of_segments(pgdata: str, timeline: int, begin: Lsn, size: int) -> Lsn:
     """The end of the last segment of `timeline` that follows without a gap from the one with `begin`."""
     per_id = 0x1_0000_0000 // size

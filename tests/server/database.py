@@ -205,6 +205,16 @@ class Database:
                 subprocess.run(["ipcrm", "-m", str(identifier)], check=True)
 
 
+def base_backup(origin: Database, target: Database) -> None:
+    """`target` is a copy of the running `origin`, with a socket of its own."""
+    shutil.rmtree(target.data)
+    as_postgres(
+        "pg_basebackup", "-h", origin.socket, "-p", str(origin.port), "-U", TESTER, "-D", target.data,
+        "--checkpoint=fast", "--no-sync", "--wal-method=stream",
+    )  # fmt: skip
+    target.configure(f"unix_socket_directories = '{target.socket}'")
+
+
 class Commit:
     """A client's commit under way, on a thread of its own."""
 

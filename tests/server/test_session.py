@@ -19,7 +19,7 @@ from pgsql_ra.replication.snapshot import Primary, Standby, SynchronousStandbys
 from tests.lab.waiting import eventually
 from tests.server.agent import Agent
 from tests.server.conftest import MakeDatabase
-from tests.server.database import BINARIES, USER, Commit, Database
+from tests.server.database import BINARIES, USER, Commit, Database, base_backup
 
 
 def seen(database: Database) -> Primary | Standby:
@@ -167,7 +167,7 @@ def test_the_position_of_a_standby_that_was_a_primary(agent: Agent, primary: Dat
 @pytest.mark.parametrize("position", ["streams", "stopped"])
 def test_a_streaming_standby(primary: Database, make_database: MakeDatabase, position: str) -> None:
     """Both ends of a real replication: what the primary says of the standby, what the standby says of itself."""
-    standby = _clone(primary, make_database)
+    standby = clone(primary, make_database)
     standby.start()
 
     def streams() -> bool:
@@ -199,19 +199,11 @@ def test_a_streaming_standby(primary: Database, make_database: MakeDatabase, pos
     standby.stop()
 
 
-def _clone(primary: Database, make_database: MakeDatabase) -> Database:
+def clone(primary: Database, make_database: MakeDatabase) -> Database:
     """A standby N2 of a primary, connected by its socket."""
     standby = make_database("clone")
-    shutil.rmtree(standby.data)
-    subprocess.run(
-        [str(BINARIES / "pg_basebackup"), "-h", primary.socket, "-p", str(primary.port), "-U", "tester", "-D",
-         standby.data, "--checkpoint=fast", "--no-sync", "--wal-method=stream"],
-        check=True, cwd="/", env={"PATH": "/usr/bin:/bin"}, user=USER, group=USER, extra_groups=[],
-    )  # fmt: skip
-    standby.configure(
-        f"unix_socket_directories = '{standby.socket}'\n"
-        f"primary_conninfo = 'host={primary.socket} port={primary.port} user=tester application_name=N2'"
-    )
+    base_backup(primary, standby)
+    standby.configure(f"primary_conninfo = 'host={primary.socket} port={primary.port} user=tester application_name=N2'")
     (standby.data / "standby.signal").touch()
     shutil.chown(standby.data / "standby.signal", USER, USER)
     return standby
