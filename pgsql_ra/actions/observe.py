@@ -38,19 +38,38 @@ def _look_once(context: Context, patience: Deadline) -> ServerState:
     file = PidFile.read(context.pgdata)
     if file is not None and file.pid == pid and file.status in (PostmasterStatus.STARTING, PostmasterStatus.STOPPING):
         return Starting(pid, f"the server is {file.status.value}")
-    from pgsql_ra.postgres.session import Refused, look
+    from pgsql_ra.postgres.session import Refused
 
     try:
         # The file first: what it says now is in force in the session, or nobody has been told yet.
         written = context.files.synchronous() if context.parameters.rep_mode == "sync" else None
-        with open_session(context, patience) as session:
-            state = look(session, context.pgdata, pid)
+        state = _look_by_sql(context, pid, patience)
         return replace(state, written=written) if isinstance(state, Primary) else state
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.
         return Starting(pid, str(error))
     except AgentError as error:
         return Unresponsive(pid, str(error))
+
+
+def _look_by_sql(context: Context, pid: int, patience: Deadline) -> Primary | Standby:
+    """What the server says of itself, as the monitoring user sees it if that is enough.
+
+    A user without pg_monitor sees every standby as one without name and state: it would look gone, and would be
+    recorded so. The owner, who has to be let in for other things anyway, sees it all.
+    """
+    from pgsql_ra.postgres.session import look, sees_replication
+
+    user = context.parameters.monitor_user
+    with open_session(context, patience) as session:
+        if not user or not context.replicates or sees_replication(session):
+            return look(session, context.pgdata, pid)
+    context.log.warning(
+        f"monitor_user {user} may not see pg_stat_replication, so {context.user.name} looks instead:"
+        f' GRANT pg_monitor TO "{user}", or remove the parameter'
+    )
+    with open_owner_session(context, patience) as session:
+        return look(session, context.pgdata, pid)
 
 
 def open_session(context: Context, deadline: Deadline) -> "AbstractContextManager[Session]":

@@ -34,7 +34,7 @@ SELECT pg_is_in_recovery(),
        (SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer')
 """
 
-# A walsender of an unprivileged monitor_user's view has NULL in every column but the pid: kept, and reported.
+# A user without pg_monitor would see NULL in every column of a walsender but the pid (see sees_replication).
 _PRIMARY = """
 SELECT pg_walfile_name(pg_current_wal_lsn()), pg_current_wal_flush_lsn()::text,
        (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'),
@@ -113,6 +113,13 @@ def connect(
             raise Refused(f"the connection to the server in {pgdata} broke: {_one_line(error)}") from error
         except psycopg.Error as error:
             raise ServerFailure(f"the server in {pgdata} does not answer as it should: {_one_line(error)}") from error
+
+
+def sees_replication(connection: Session) -> bool:
+    """Whether this session's user sees other users' rows of pg_stat_replication, pg_stat_wal_receiver and
+    pg_stat_activity in full (HAS_PGSTAT_PERMISSIONS in src/include/utils/acl.h).
+    """
+    return bool(_row(connection, "SELECT pg_has_role('pg_read_all_stats', 'USAGE')")[0])
 
 
 def look(connection: Session, pgdata: str, pid: int) -> Primary | Standby:

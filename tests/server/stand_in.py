@@ -64,6 +64,12 @@ class StandInCluster:
         facts["transient"] |= {"pgsql-status": "PRI", "master-pgsql": "1000"}
         self._write(state)
 
+    def join(self, node: str) -> None:
+        """That node is a member."""
+        state = self._read()
+        state["nodes"][node]["member"] = True
+        self._write(state)
+
     def forget_transient(self, node: str) -> None:
         """attrd was restarted."""
         state = self._read()
@@ -81,6 +87,10 @@ class StandInCluster:
     def lose_quorum(self) -> None:
         """This partition has no quorum any more."""
         self._write(self._read() | {"quorum": False})
+
+    def find_quorum(self) -> None:
+        """This partition has quorum again."""
+        self._write(self._read() | {"quorum": True})
 
     def _read(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((self.path / "state.json").read_text())
