@@ -10,6 +10,7 @@ here must cost nothing, and one that does has a deadline of its own. What each o
   post-start   a standby came: the primary takes it in; without a primary, the standbys elect one
   pre-promote  every standby says where its WAL ends, so that the newest one is promoted
   post-promote every other node remembers the promotion
+  pre-demote   a primary that is to be demoted only because its score was lost says again that it is the primary
 
 The others are not for us. After a promotion the monitors start at once and do what else is to be done.
 """
@@ -17,6 +18,9 @@ The others are not for us. After a promotion the monitors start at once and do w
 from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import AgentError, Exit
 from pgsql_ra.postgres.process import postmaster
+
+SCORE_SECONDS = 5.0
+"""How long a demotion waits for a lost score to be taken again."""
 
 
 def notify(context: Context) -> Exit:
@@ -51,9 +55,10 @@ def _react(context: Context) -> None:
             _freeze(context)
         case ("post", "promote"):
             if own not in notification.promote:
-                from pgsql_ra.actions.replicate import remember_promotion
-
-                remember_promotion(context)
+                _remember(context)
+        case ("pre", "demote"):
+            if own in notification.demote and _runs_primary(context):
+                _assert_lost_score(context)
 
 
 def _runs_primary(context: Context) -> bool:
@@ -74,6 +79,25 @@ def _reconcile(context: Context, leaving: frozenset[str]) -> None:
     reconcile_standbys(context, leaving=leaving)
 
 
+def _assert_lost_score(context: Context) -> None:
+    """Scores are attrd's and go with it. Pacemaker that was restarted under running servers (in maintenance mode, for
+    an upgrade) finds a primary without a score, and demotes it before its first monitor could set one. A score that
+    is there again makes Pacemaker give up this plan and make another one.
+
+    Whoever wants the primary moved leaves its score alone, so one that is not set can only be lost.
+    """
+    from pgsql_ra.pacemaker.cib import read_cluster
+
+    limit = context.deadline.within(SCORE_SECONDS)
+    seen = read_cluster(context.resource, limit).node(context.node)
+    if seen is None or seen.score:
+        return
+    _reconcile(context, frozenset())
+    # Not before Pacemaker has it: when this action ends, the demotion begins.
+    while (seen := read_cluster(context.resource, limit).node(context.node)) is not None and not seen.score:
+        limit.pause("Pacemaker to take the primary's score")
+
+
 def _welcome(context: Context) -> None:
     if _runs_primary(context):
         from pgsql_ra.actions.leaving import forget_leaving
@@ -84,6 +108,12 @@ def _welcome(context: Context) -> None:
         from pgsql_ra.actions.replicate import elect_if_needed
 
         elect_if_needed(context)
+
+
+def _remember(context: Context) -> None:
+    from pgsql_ra.actions.replicate import remember_promotion
+
+    remember_promotion(context)
 
 
 def _freeze(context: Context) -> None:

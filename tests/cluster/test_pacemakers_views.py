@@ -1,9 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Pacemaker's own tools and modes beside a running database: nothing of them restarts or fails it."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
 from tests.cluster.conftest import Cluster
 from tests.cluster.support import is_redundant, start, synchronous_standby, writing
+from tests.lab import Lab
+from tests.lab.cib_view import Status
 from tests.lab.crm import CLONE, RESOURCE
+from tests.lab.node import Node
+
+
+@contextmanager
+def maintenance(lab: Lab) -> Iterator[None]:
+    """Within this context the cluster leaves its resources alone."""
+    node = lab.nodes[0]
+    node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--update=true"])
+    yield
+    node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--delete"])
 
 
 def test_maintenance_and_unmanaged_leave_the_servers_alone(cluster: Cluster) -> None:
@@ -62,3 +78,57 @@ def test_attrd_loses_its_values(cluster: Cluster) -> None:
         lab.primary().kill("pacemaker-attrd")
         lab.wait("redundant again", is_redundant, within=90)
     assert lab.fenced() == []
+
+
+def test_pacemaker_restarts_under_running_servers(cluster: Cluster) -> None:
+    """An upgrade of Pacemaker: first on the primary's node, later on all nodes at once."""
+    lab = cluster(nodes=2)
+    seen = start(lab)
+    primary = lab.primary()
+    before = {each.name: each.postmasters() for each in lab.nodes}
+    with writing(lab):
+        for restarted in ([primary], lab.nodes):
+            with maintenance(lab):
+                with ThreadPoolExecutor() as all_at_once:
+                    list(all_at_once.map(Node.restart_pacemaker, restarted))
+                names = {node.name for node in restarted}
+                lab.wait("the servers were found again", lambda now: _is_found_again(now, seen, names), within=60)  # noqa: B023
+            lab.wait("redundant", is_redundant, within=60)
+    assert lab.status().promoted == primary.name
+    assert {each.name: each.postmasters() for each in lab.nodes} == before
+    assert lab.fenced() == []
+    assert not lab.status().failures
+
+
+def _is_found_again(now: Status, before: Status, restarted: set[str]) -> bool:
+    """The same roles as before; and what attrd knew of the nodes that were restarted is lost."""
+    lost = {node.name for node in now.nodes if node.promotion_score is None}
+    return now.promoted == before.promoted and now.unpromoted == before.unpromoted and lost == restarted
+
+
+def test_actions_by_hand_in_maintenance_mode(cluster: Cluster) -> None:
+    """crm_resource runs them without the variables of a transition, and without telling the cluster."""
+    lab = cluster(nodes=2)
+    standby = lab.node(synchronous_standby(start(lab)) or "")
+    primary = lab.primary()
+
+    def force(node: Node, action: str) -> int:
+        command = ["crm_resource", f"--resource={RESOURCE}", f"--force-{action}"]
+        return node.run(command, check=False, timeout=90).returncode
+
+    with maintenance(lab):
+        assert force(standby, "stop") == 0
+        assert standby.postgres_processes() == []
+        assert force(standby, "start") == 0
+        assert standby.is_in_recovery()
+        assert force(standby, "promote") != 0, "there is a primary"
+        assert standby.is_in_recovery()
+        assert force(primary, "demote") == 0
+        assert primary.is_in_recovery()
+        assert force(primary, "promote") == 0
+        assert lab.writable() == [primary]
+    seen = lab.wait("redundant", is_redundant, within=60)
+    assert seen.promoted == primary.name
+    assert not seen.failures
+    with writing(lab) as client:
+        client.wait_for(20)

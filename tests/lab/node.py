@@ -13,7 +13,7 @@ from tests.lab import power
 from tests.lab.layout import DATABASE_USER, PORT, SOCKETDIR, Layout, Settings
 from tests.lab.network import Network
 from tests.lab.processes import CLEAN_ENVIRONMENT, Completed, Identity, name_of, parent_of, pids_in_namespace, run
-from tests.lab.waiting import LabError
+from tests.lab.waiting import LabError, eventually
 
 DATABASE_PROCESSES = frozenset({"postgres", "postmaster"})
 What = Literal["postmaster", "postgres", "node"]
@@ -124,6 +124,23 @@ class Node:
     def kill(self, *names: str) -> None:
         """kill -9 every process of the node with one of these names, such as "pacemaker-attrd"."""
         _signal((pid for pid in self.processes() if name_of(pid) in names), signal.SIGKILL)
+
+    def restart_pacemaker(self) -> None:
+        """All of Pacemaker on the node has ended in order and runs again, as by a restart of its service.
+
+        It stops the resources of the node first, unless they are in maintenance mode. Corosync goes on.
+        """
+        old = set(self._pacemakers())
+        _signal(old, signal.SIGTERM)
+        eventually(
+            f"Pacemaker on {self.name} was restarted",
+            self._pacemakers,
+            lambda now: bool(now) and not old & set(now),
+            within=60,
+        )
+
+    def _pacemakers(self) -> list[int]:
+        return [pid for pid in self.processes() if name_of(pid) == "pacemakerd"]
 
     def crash_postgres(self) -> None:
         """kill -9 every postgres of the node."""
