@@ -71,6 +71,10 @@ def pretend_to_be_old(database: Database) -> None:
     (database.data / "PG_VERSION").write_text("9.6\n")
 
 
+def pretend_to_be_the_last_one_with_recovery_conf(database: Database) -> None:
+    (database.data / "PG_VERSION").write_text("11\n")
+
+
 def add_unknown_setting(database: Database) -> None:
     database.configure("nonsense_setting = on")
 
@@ -100,11 +104,11 @@ DAMAGES = {
     "the data directory is missing": Damage(remove_pgdata, INSTALLED, ("no data directory", "pgdata")),
     "PG_VERSION is missing": Damage(remove_version, INSTALLED, ("no PG_VERSION", "pg_basebackup")),
     "PG_VERSION is too old": Damage(pretend_to_be_old, INSTALLED, ("9.6", "version 12")),
+    "PostgreSQL 11": Damage(pretend_to_be_the_last_one_with_recovery_conf, INSTALLED, ("PostgreSQL 11", "version 12")),
     "the configuration is missing": Damage(remove_config, INSTALLED, ("no configuration file", "postgresql.conf")),
     "pgdata is open to everybody": Damage(open_to_everybody, PERM, ("mode 0777", "chmod 0700")),
     "pgdata belongs to root": Damage(give_to_root, PERM, ("does not belong to postgres", "chown -R postgres")),
-    # The next three FAIL, a bug of the product: the server says what is wrong in LOG lines, and the reason has only the
-    # FATAL one after them ("configuration file ... contains errors").
+    # The server says what is wrong in LOG lines; the FATAL one after them says only that something is.
     "an unknown setting": Damage(add_unknown_setting, GENERIC, ("nonsense_setting", "unrecognized")),
     "a wrong value": Damage(add_wrong_value, GENERIC, ("shared_buffers", "lots")),
     "a line that is none": Damage(add_broken_line, GENERIC, ("syntax error", "postgresql.conf")),

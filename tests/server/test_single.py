@@ -3,8 +3,10 @@
 
 import pytest
 
+from tests.lab.waiting import eventually
 from tests.server.agent import Agent
-from tests.server.database import Database
+from tests.server.conftest import MakeDatabase
+from tests.server.database import Database, base_backup
 from tests.server.stand_in import StandInCluster
 from tests.server.trees import tree
 
@@ -75,9 +77,46 @@ def test_a_standby_of_a_primary_outside(outside: Agent, database: Database, clus
     assert database.is_standby()
     assert outside.monitor().code == 0
     assert outside.run("promote").code == 3
+    assert outside.run("demote").code == 3
     assert outside.stop().code == 0
     assert outside.monitor().code == 7
     assert cluster.writes() == []
+
+
+def test_a_standby_follows_a_real_primary_outside(
+    outside: Agent, database: Database, make_database: MakeDatabase, cluster: StandInCluster
+) -> None:
+    """The primary of another cluster, reached by TCP, with a slot that its administrator made."""
+    primary = make_database("outside")
+    primary.configure("listen_addresses = '127.0.0.1'")
+    hba = primary.data / "pg_hba.conf"
+    hba.write_text(f"host replication tester 127.0.0.1/32 trust\n{hba.read_text()}")
+    primary.start()
+    primary.sql("SELECT pg_create_physical_replication_slot('far_n1')")
+    base_backup(primary, database)
+    database.configure(f"port = {database.port}")
+    outside.parameters |= {"pgport": str(primary.port), "repuser": "tester", "replication_slot_name": "far"}
+    assert outside.start().code == 0
+    assert database.tmpdir.is_dir(), "made by the agent"
+
+    def follows(count: int) -> bool:
+        return bool(database.sql("SELECT to_regclass('sent')")) and database.sql("SELECT count(*) FROM sent") == count
+
+    primary.sql("CREATE TABLE sent AS SELECT generate_series(1, 100) AS n")
+    eventually("what is written there is here", lambda: follows(100), within=20)
+    assert primary.sql("SELECT application_name FROM pg_stat_replication") == "n1"
+    assert primary.sql("SELECT active FROM pg_replication_slots") is True
+    assert outside.monitor().code == 0
+
+    primary.stop()
+    assert outside.monitor().code == 0, "that the other cluster has a failure is none of this one"
+    assert outside.stop().code == 0
+    primary.start()
+    primary.sql("INSERT INTO sent VALUES (101)")
+    assert outside.start().code == 0
+    eventually("it has caught up", lambda: follows(101), within=20)
+    assert cluster.writes() == []
+    assert outside.stop().code == 0
 
 
 def test_a_single_server_asks_its_own_query_in_every_monitor(single: Agent, database: Database) -> None:
