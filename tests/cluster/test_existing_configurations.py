@@ -3,6 +3,7 @@
 live cluster of the shell agent that changes to this one in place.
 """
 
+import re
 import shlex
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 
 from tests.cluster import shell_agent
 from tests.cluster.conftest import Cluster
-from tests.cluster.support import data_status, is_redundant, synchronous_standby, writing
+from tests.cluster.support import data_status, is_redundant, synchronous_names, synchronous_standby, writing
 from tests.lab import Configuration, Lab
 from tests.lab.cib_view import Status
 from tests.lab.crm import agent_parameters, crm_text
-from tests.lab.layout import PREFIX_LENGTH, TMPDIR, VIP
+from tests.lab.layout import PGDATA, PREFIX_LENGTH, TMPDIR, VIP
+from tests.lab.node import Node
 
 REPLICATION_IP = "10.77.0.101"
 READ_IP = "10.77.0.102"
@@ -105,16 +107,20 @@ def test_a_configuration_made_by_pcs(cluster: Cluster) -> None:
         lab.wait("redundant again", is_redundant, within=60)
 
 
-@pytest.mark.parametrize("rep_mode", ["sync"])
+@pytest.mark.parametrize("rep_mode", ["sync", "async"])
 def test_a_live_cluster_of_the_shell_agent_changes_in_place(cluster: Cluster, tmp_path: Path, rep_mode: str) -> None:
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
         parent.chmod(0o755)
-    lab = cluster(nodes=2, providers={shell_agent.PROVIDER: shell_agent.runnable_copy(tmp_path / "agents")})
+    is_complete = is_redundant if rep_mode == "sync" else streams_asynchronously
+    agents = {shell_agent.PROVIDER: shell_agent.runnable_copy(tmp_path / "agents")}
+    lab = cluster(nodes=2, rep_mode=rep_mode, providers=agents)
     lab.configure(Configuration(agent=shell_agent.AGENT, rep_mode=rep_mode))
-    seen = lab.wait("the shell agent's cluster is redundant", is_redundant, within=120)
+    seen = lab.wait("the shell agent's cluster is complete", is_complete, within=120)
     primary, node = lab.primary(), lab.nodes[0]
-    assert primary.run(["test", "-e", str(TMPDIR / "PGSQL.lock")], check=False).returncode == 0
+    left = {each.name: leftovers(each) for each in lab.nodes}
+    assert "PGSQL.lock" in left[primary.name]
+    assert any(name.startswith("xlog_note.") for names in left.values() for name in names), left
     before = {each.name: each.postmasters() for each in lab.nodes}
 
     with writing(lab):
@@ -124,18 +130,53 @@ def test_a_live_cluster_of_the_shell_agent_changes_in_place(cluster: Cluster, tm
         changed = primitive.replace(f'provider="{shell_agent.PROVIDER}"', 'provider="pgsql-ra"')
         assert changed != primitive
         node.run(["cibadmin", "--modify", "--scope=resources", "--xml-text", _in_its_clone(changed)])
-        node.run(["crm_resource", "--refresh", "--resource=pgsql", "--force"])
-        lab.wait("Pacemaker has found the running servers again", lambda now: now.promoted == seen.promoted, within=30)
+        node.run(["crm_resource", "--refresh", "--resource=pgsql-clone"])
+        # Roles alone do not tell: for a moment they are those of the old agent's history, and Pacemaker restarts what
+        # another provider started.
+        lab.wait(
+            "the servers were found by this agent in their roles",
+            lambda now: found_by(node) == ["pgsql-ra"] * 2 and now.promoted == seen.promoted and now.unpromoted,
+            within=30,
+        )
         node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--delete"])
-        lab.wait("redundant under this agent", lambda now: is_redundant(now) and _has_record(now), within=60)
+        lab.wait("complete under this agent", lambda now: is_complete(now) and _has_record(now), within=60)
     assert {each.name: each.postmasters() for each in lab.nodes} == before, "no server was restarted"
 
     with writing(lab, "afterwards"):
         primary.standby()
         lab.wait("the standby took over", lambda now: now.promoted not in (None, primary.name), within=60)
         primary.unstandby()
-        lab.wait("the former primary follows in spite of the old lock", is_redundant, within=60)
-    assert primary.run(["test", "-e", str(TMPDIR / "PGSQL.lock")], check=False).returncode != 0
+        lab.wait("the former primary follows in spite of the old lock", is_complete, within=60)
+    assert "PGSQL.lock" not in leftovers(primary)
+    assert included(primary) == ["recovery.conf", "rep_mode.conf"], "each file once, whoever wrote the line"
+    assert primary.sql("SHOW primary_conninfo").startswith(f"host={VIP} ")
+    if rep_mode == "async":
+        assert synchronous_names(lab) == ""
+
+
+def found_by(node: Node) -> list[str]:
+    """The providers whose agents have told the cluster about the database, one for each node."""
+    told = node.run(["cibadmin", "--query", "--xpath=//lrm_resource[@id='pgsql']"], check=False).stdout
+    return re.findall(r'provider="([^"]*)"', told)
+
+
+def leftovers(node: Node) -> list[str]:
+    """What lies in the agent's directory."""
+    return node.run(["ls", str(TMPDIR)]).stdout.split()
+
+
+def included(node: Node) -> list[str]:
+    """The files of the agent's directory that the server's configuration includes, as often as it does."""
+    lines = node.run(["cat", str(PGDATA / "postgresql.conf")]).stdout.splitlines()
+    found = (re.match(rf"\s*include(?:_if_exists)? '{TMPDIR}/([^']*)'", line) for line in lines)
+    return sorted(match[1] for match in found if match)
+
+
+def streams_asynchronously(seen: Status) -> bool:
+    """One primary that has the VIP, and a standby that streams and may be promoted."""
+    standbys = [node for node in seen.nodes if node.name != seen.promoted]
+    ready = all(data_status(node) == "STREAMING|ASYNC" and node.promotion_score == "100" for node in standbys)
+    return seen.promoted is not None and seen.location() == seen.promoted and ready
 
 
 def _in_its_clone(primitive: str) -> str:
