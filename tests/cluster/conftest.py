@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """
     labs: list[Lab] = []
 
-    def start(nodes: int = 3, **options: Any) -> Lab:
+    def start(nodes: int | Iterable[str] = 3, **options: Any) -> Lab:
         options.setdefault("agent", INSTALLED_AGENT)
         name = options.pop("name", f"t{os.getpid()}_{len(labs) + 1}")
         lab = Lab(name, nodes, failed_start_logs=artifacts_of(request.node) / name, **options)

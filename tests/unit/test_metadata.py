@@ -12,6 +12,7 @@ from pgsql_ra.parameters import Parameters
 
 # The schema of pcs stands in for OCF's own, whose licence does not let us carry it. The DTD inside the document is the
 # stricter one of the two and knows the order of elements.
+SHELL_AGENT = "/usr/lib/ocf/resource.d/heartbeat/pgsql"
 PCS_SCHEMA = Path("/usr/share/pcs/data/ocf-1.1.rng")
 
 
@@ -122,6 +123,19 @@ def test_advised_times_are_those_of_the_shell_agent(root: etree._Element) -> Non
         ("meta-data", None): ("5s", None),
         ("methods", None): ("5s", None),
     }
+
+
+@pytest.mark.tools
+def test_every_parameter_of_the_shell_agent_on_this_machine_is_there_with_its_default(root: etree._Element) -> None:
+    ran = subprocess.run([SHELL_AGENT, "meta-data"], env={"OCF_ROOT": "/usr/lib/ocf"}, capture_output=True, check=True)
+    wanted, ours = defaults_in(etree.fromstring(ran.stdout)), defaults_in(root)
+    assert len(wanted) > 30
+    assert {name: ours.get(name) for name in wanted} == wanted
+
+
+def defaults_in(document: etree._Element) -> dict[str | None, str]:
+    """The parameters of a meta-data document with their defaults; an agent may leave an empty one out."""
+    return {each.get("name"): each.find("content").get("default", "") for each in document.iter("parameter")}  # type: ignore[union-attr]
 
 
 @pytest.mark.tools

@@ -3,6 +3,7 @@
 
 import os
 import pty
+import syslog
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,17 @@ class TestLog:
         assert line.endswith(f"  pgsql(db:1)[{os.getpid()}]:    INFO: first second\n")
         assert line.count("\n") == 1
         assert capsys.readouterr() == ("", "")
+
+    def test_syslog_gets_the_same_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What syslog writes as `pgsql(db:1)[1234]: INFO: ...`, in the facility that Pacemaker names."""
+        said: list[tuple[object, ...]] = []
+        monkeypatch.setattr("syslog.openlog", lambda *how: said.append(how))
+        monkeypatch.setattr("syslog.syslog", lambda *what: said.append(what))
+        Log({**self.ENVIRON, "HA_LOGFACILITY": "local3"}).info("changed")
+        assert said == [
+            ("pgsql(db:1)", syslog.LOG_PID, syslog.LOG_LOCAL3),
+            (syslog.LOG_INFO, "INFO: changed"),
+        ]
 
     def test_lines_are_added(self, file: Path) -> None:
         log = self.log(file)

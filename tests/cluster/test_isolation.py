@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The network of one node fails: the rest goes on without it, and it comes back as what the rest needs."""
+
+from tests.cluster.conftest import Cluster
+from tests.cluster.support import DISCONNECT, data_status, start, synchronous_standby, writing
+
+
+def test_a_primary_that_is_cut_off_is_fenced_and_returns(cluster: Cluster) -> None:
+    lab = cluster(nodes=3)
+    heir = synchronous_standby(start(lab)) or ""
+    victim = lab.primary()
+    with writing(lab) as client:
+        victim.cut_network()
+        lab.wait(
+            "the synchronous standby took over",
+            lambda now: now.promoted == heir and now.location() == heir,
+            within=60,
+            seen_by=heir,
+        )
+        assert lab.fenced() == [victim.name]
+        assert data_status(lab.status(heir).node(victim.name)) == DISCONNECT
+        client.wait_for(20, within=30)
+        victim.restore_network()
+        victim.boot()
+        lab.wait("the other standby is synchronous", lambda now: synchronous_standby(now) is not None, within=60)
+        lab.wait("the node is a member again", lambda now: victim.name in now.online, within=60)
