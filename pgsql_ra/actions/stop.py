@@ -27,5 +27,6 @@ def stop(context: Context) -> Exit:
 def escalation_seconds(context: Context) -> float:
     """How long a fast shutdown may take: as the administrator says, and never so long that no time is left for more."""
     given = context.parameters
-    wanted = given.stop_escalate_in_slave if context.replicates else given.stop_escalate
+    stays_in_replication = context.replicates and context.action != "demote"
+    wanted = given.stop_escalate_in_slave if stays_in_replication else given.stop_escalate
     return min(float(wanted), max(0.0, context.deadline.remaining() - 10.0, context.deadline.remaining() / 2))

@@ -32,6 +32,15 @@ def test_a_client_that_blocks_is_ended_by_an_immediate_shutdown(agent: Agent, pr
     assert "immediate shutdown" in agent.logged()
 
 
+def test_demote_has_a_time_of_its_own_for_a_fast_shutdown(agent: Agent, primary: Database) -> None:
+    """As in the shell agent, stop_escalate_in_slave is not for a primary that is demoted."""
+    with primary.frozen_backend():
+        answer = agent.run("demote", timeout=90, stop_escalate="1", stop_escalate_in_slave="80")
+    assert answer.code == 0, answer
+    assert answer.seconds < 60
+    assert "immediate shutdown" in agent.logged()
+
+
 def test_a_client_in_a_transaction_does_not_hold_up_a_stop(agent: Agent, primary: Database) -> None:
     with primary.connect() as session, session.transaction():
         session.execute("CREATE TABLE open_work ()")
