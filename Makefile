@@ -213,7 +213,7 @@ bench: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## Measure actions and failover (
 	@'$(VENV)/bin/python' -m tests.bench
 
 .PHONY: meta-data
-meta-data: $(VENV_STAMP) ## Write meta-data/pgsql.xml from the declared parameters
+meta-data: $(VENV_STAMP) ## Write meta-data/pgsql.xml and docs/parameters.md
 	@'$(VENV)/bin/python' -m pgsql_ra.metadata
 
 .PHONY: format

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The agent's meta-data, made from the declared parameters and the actions below.
 
-    python -m pgsql_ra.metadata           writes meta-data/pgsql.xml
-    python -m pgsql_ra.metadata --check   exits 1 if that file is not what would be written
+    python -m pgsql_ra.metadata           writes meta-data/pgsql.xml and docs/parameters.md
+    python -m pgsql_ra.metadata --check   exits 1 if one of these files is not what would be written
 
-The file is checked in and installed, and the action `meta-data` prints it. It pleases, together, the OCF 1.1 schema,
+The XML is checked in and installed, and the action `meta-data` prints it. It pleases, together, the OCF 1.1 schema,
 Pacemaker, pcs, crmsh and ocf-tester; three things in it are there for one of them:
 
 - Its DOCTYPE holds a DTD of its own. ocf-tester demands that the document is valid against a DTD, and the one of
@@ -26,8 +26,11 @@ from pgsql_ra.parameters import Parameter, Parameters
 
 NAME: Final = "pgsql"
 OCF_VERSION: Final = "1.1"
-FILE: Final = Path(__file__).resolve().parent.parent / "meta-data" / "pgsql.xml"
+PROJECT: Final = Path(__file__).resolve().parent.parent
+FILE: Final = PROJECT / "meta-data" / "pgsql.xml"
+GUIDE: Final = PROJECT / "docs" / "parameters.md"
 TEXT_COLUMNS: Final = 78
+GUIDE_COLUMNS: Final = 120
 
 SHORTDESC: Final = "Manages PostgreSQL, alone or with streaming replication and automatic failover"
 LONGDESC: Final = """
@@ -138,27 +141,64 @@ def describe(parent: etree._Element, shortdesc: str, longdesc: str) -> None:
     etree.SubElement(parent, "shortdesc", lang="en").text = shortdesc
 
 
-def wrapped(text: str) -> str:
+def wrapped(text: str, columns: int = TEXT_COLUMNS) -> str:
     """The paragraphs of `text` in lines of a terminal's width: crmsh shows them as they are."""
     paragraphs = textwrap.dedent(text).strip().split("\n\n")
     return "\n\n".join(
-        textwrap.fill(paragraph, TEXT_COLUMNS, break_long_words=False, break_on_hyphens=False)
-        for paragraph in paragraphs
+        textwrap.fill(paragraph, columns, break_long_words=False, break_on_hyphens=False) for paragraph in paragraphs
     )
 
 
+GUIDE_HEAD: Final = """\
+# Parameters
+
+<!-- Made from pgsql_ra/parameters.py by `make meta-data`: change the texts there. -->
+
+Names and defaults are those of `ocf:heartbeat:pgsql`. A parameter that is not set and one that is empty are the same.
+*At once* says that a change takes effect without a restart (`reload-agent`; the log tells what the server reads only
+when it starts). Every other change makes Pacemaker restart the resource on all nodes.
+
+| parameter | default | a change takes effect | |
+|---|---|---|---|
+"""
+
+
+def guide() -> str:
+    """The same parameters for people: a table, and below it the text of each."""
+    declared = Parameters.declared()
+    rows = "".join(guide_row(each) for each in declared)
+    return GUIDE_HEAD + rows + "".join(guide_section(each) for each in declared)
+
+
+def guide_row(declared: Parameter[Any]) -> str:
+    """One line of the table."""
+    default = f"`{declared.default_text}`" if declared.default_text else ""
+    change = "at once" if declared.reloadable else "by a restart"
+    return f"| [{declared.name}](#{declared.name}) | {default} | {change} | {declared.shortdesc} |\n"
+
+
+def guide_section(declared: Parameter[Any]) -> str:
+    """What one parameter means, and what it may be."""
+    notes = [f"One of {', '.join(f'`{word}`' for word in declared.options())}."] if declared.options() else []
+    notes += [f"Deprecated: {declared.deprecated}"] if declared.deprecated else []
+    text = "\n\n".join([wrapped(declared.longdesc, GUIDE_COLUMNS), *notes])
+    return f"\n## {declared.name}\n\n{text}\n"
+
+
 def main(arguments: list[str]) -> int:
-    """Writes or checks the file; the exit code is 0, 1 (not current) or 2 (wrong usage)."""
+    """Writes or checks the files; the exit code is 0, 1 (not current) or 2 (wrong usage)."""
     if arguments not in ([], ["--check"]):
         print("usage: python -m pgsql_ra.metadata [--check]", file=sys.stderr)
         return 2
+    files = {FILE: document(), GUIDE: guide()}
     if not arguments:
-        FILE.write_text(document(), encoding="utf-8")
+        for file, text in files.items():
+            file.write_text(text, encoding="utf-8")
         return 0
-    if not FILE.is_file() or FILE.read_text(encoding="utf-8") != document():
-        print(f"{FILE} is not what the declared parameters and actions give: run make meta-data", file=sys.stderr)
-        return 1
-    return 0
+    old = [file for file, text in files.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
+    for file in old:
+        print(f"{file} is not what the declared parameters and actions give: run make meta-data", file=sys.stderr)
+    return 1 if old else 0
 
 
 if __name__ == "__main__":

@@ -376,9 +376,9 @@ class Parameters:
         "",
         shortdesc="Directory of the Unix socket",
         longdesc="""
-            Directory of the server's Unix socket, as in its setting unix_socket_directories. The agent connects
-            through it, and creates it (mode 2775, owner pgdba) if it does not exist. If it is not set, the socket
-            directory that the server was built with is used. It is ignored for connections if pghost is set.
+            Directory of the server's Unix socket, as in its setting unix_socket_directories. It is made before the
+            server starts (mode 2775, owner pgdba) if it does not exist, as after a boot below /run. Where the agent
+            connects to is told by the running server, whatever this parameter is.
 
             On Debian and Ubuntu the value is /var/run/postgresql.
             """,

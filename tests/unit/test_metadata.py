@@ -30,10 +30,28 @@ def test_check_says_what_to_do_when_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(metadata, "FILE", tmp_path / "pgsql.xml")
+    monkeypatch.setattr(metadata, "GUIDE", tmp_path / "parameters.md")
     assert metadata.main(["--check"]) == 1
     assert "make meta-data" in capsys.readouterr().err
     assert metadata.main([]) == 0
     assert metadata.main(["--check"]) == 0
+    for file in tmp_path.iterdir():
+        whole = file.read_text()
+        file.write_text(whole.replace("5432", "5433"))
+        assert metadata.main(["--check"]) == 1
+        assert file.name in capsys.readouterr().err
+        file.write_text(whole)
+
+
+def test_the_guide_has_a_line_and_a_text_for_every_parameter() -> None:
+    text = metadata.GUIDE.read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| [")]
+    assert [row[0] for row in rows] == [f"| [{each.name}](#{each.name})" for each in Parameters.declared()]
+    assert [row[2] == "at once" for row in rows] == [each.reloadable for each in Parameters.declared()]
+    assert all(len(row) == 4 for row in rows), "no text may hold what ends a cell"
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
+        each.name for each in Parameters.declared()
+    ]
 
 
 def test_wrong_usage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
