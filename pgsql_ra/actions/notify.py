@@ -89,13 +89,17 @@ def _assert_lost_score(context: Context) -> None:
     from pgsql_ra.pacemaker.cib import read_cluster
 
     limit = context.deadline.within(SCORE_SECONDS)
-    seen = read_cluster(context.resource, limit).node(context.node)
-    if seen is None or seen.score:
-        return
-    _reconcile(context, frozenset())
-    # Not before Pacemaker has it: when this action ends, the demotion begins.
-    while (seen := read_cluster(context.resource, limit).node(context.node)) is not None and not seen.score:
-        limit.pause("Pacemaker to take the primary's score")
+
+    def is_lost() -> bool:
+        cluster = read_cluster(context.resource, limit)
+        own = cluster.node(context.node)
+        return own is not None and not own.score and cluster.may_decide
+
+    if is_lost():
+        _reconcile(context, frozenset())
+        # Not before Pacemaker has it: when this action ends, the demotion begins.
+        while is_lost():
+            limit.pause("Pacemaker to take the primary's score")
 
 
 def _welcome(context: Context) -> None:

@@ -64,6 +64,34 @@ def test_a_notification_with_bad_parameters(agent: Agent, standby: Database) -> 
     assert standby.is_running()
 
 
+def test_a_primary_that_is_to_be_demoted_because_its_score_was_lost_says_it_again(
+    agent: Agent, primary: Database, cluster: StandInCluster
+) -> None:
+    """Pacemaker was restarted under it."""
+    notification = told("pre", "demote", demote="n1", promoted="n1")
+    writes = cluster.writes()
+    assert agent.run("notify", meta=notification).code == 0
+    assert cluster.writes() == writes, "with a score it is moved on purpose"
+    cluster.forget_transient("n1")
+    assert agent.run("notify", meta=told("pre", "demote", demote="n2", promoted="n1")).code == 0
+    assert cluster.attribute("n1", "master-pgsql") == "", "it is not meant"
+    assert agent.run("notify", meta=notification).code == 0
+    assert cluster.attribute("n1", "master-pgsql") == "1000"
+    cluster.forget_transient("n1")
+    cluster.lose_quorum()
+    answer = agent.run("notify", meta=notification)
+    assert (answer.code, cluster.attribute("n1", "master-pgsql")) == (0, "")
+    assert answer.seconds < 5, "what cannot be said is not waited for"
+    assert primary.is_running()
+
+
+def test_a_standby_whose_score_was_lost_says_nothing(agent: Agent, standby: Database, cluster: StandInCluster) -> None:
+    cluster.forget_transient("n1")
+    assert agent.run("notify", meta=told("pre", "demote", demote="n1")).code == 0
+    assert cluster.attribute("n1", "master-pgsql") == ""
+    assert standby.is_standby()
+
+
 def test_old_and_new_names_mean_the_same(agent: Agent, standby: Database, cluster: StandInCluster) -> None:
     """Pacemaker before 2.1 says master and slave only."""
     cluster.run_primary("n2", history="1:")
