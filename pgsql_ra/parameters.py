@@ -387,9 +387,9 @@ class Parameters:
         "",
         shortdesc="Address the server listens on",
         longdesc="""
-            Host name or IP address. If it is set, the server is started with it as its listen address and the agent
-            connects to it. If it is not set, the server listens where its configuration says, and the agent
-            connects through the Unix socket, which is the better choice in nearly every case.
+            Host name or IP address. If it is set, the server is started with it as its listen address. If it is not
+            set, the server listens where its configuration says, which is the better choice in nearly every case. The
+            agent connects through the Unix socket if the running server has one.
             """,
     )
     pgport = Integer(
@@ -398,9 +398,9 @@ class Parameters:
         high=65535,
         shortdesc="Port of the server",
         longdesc="""
-            TCP port, and number in the name of the Unix socket: 1 to 65535. The agent connects to it on its own node,
-            and standbys connect to it at the primary, so it must be the same on all nodes and agree with the
-            server's configuration.
+            TCP port, and number in the name of the Unix socket: 1 to 65535. The server uses it unless its configuration
+            or start_opt names another one, and standbys connect to it at the primary, so it must be the same on all
+            nodes and agree with the server's configuration.
             """,
     )
     pgdb = Text(
@@ -645,8 +645,9 @@ class Parameters:
         shortdesc="Directory of the agent's own files",
         longdesc="""
             Absolute path of a directory for what the agent keeps on each node: the settings it includes into the
-            server's configuration, and the file PGSQL.lock that marks a former primary. It is made (mode 0700, owner
-            pgdba) if it does not exist. It must survive a reboot, and belongs outside the data directory.
+            server's configuration. It is made (mode 0700, owner pgdba) if it does not exist. It must survive a
+            reboot, and belongs outside the data directory. A file PGSQL.lock in it, which ocf:heartbeat:pgsql leaves
+            there, is removed when a start has found that the data fits.
             """,
     )
     xlog_check_count = Integer(
