@@ -20,7 +20,7 @@ def test_a_postmaster_that_hangs_is_a_failure_within_the_timeout(
 ) -> None:
     agent.become_standby() if role == "standby" else agent.become_primary()
     with database.frozen(database.postmaster):
-        answer = agent.monitor(timeout=4)
+        answer = agent.monitor(timeout=8)
     assert answer.code == code, answer
     assert str(database.postmaster) in answer.reason
     assert agent.monitor().code == (8 if role == "primary" else 0), "it goes on when the server does"
@@ -86,7 +86,7 @@ def test_a_cluster_that_hangs_is_no_failure_of_the_server(
     agent: Agent, primary: Database, cluster: StandInCluster
 ) -> None:
     cluster.hang("cibadmin")
-    answer = agent.monitor(timeout=4, silent=False)
+    answer = agent.monitor(timeout=8, silent=False)
     assert answer.code == 8, answer
     assert "cibadmin" in answer.reason
     assert primary.is_running()
@@ -101,7 +101,7 @@ def test_a_query_of_the_administrator_that_fails_is_a_failure(agent: Agent, prim
 
 
 def test_a_query_of_the_administrator_that_hangs_is_a_failure_in_time(agent: Agent, primary: Database) -> None:
-    answer = agent.monitor(timeout=3, monitor_sql="SELECT pg_sleep(3600)")
+    answer = agent.monitor(timeout=8, monitor_sql="SELECT pg_sleep(3600)")
     assert answer.code in (1, 9), answer
     assert primary.is_running()
 

@@ -55,7 +55,7 @@ def test_notifications_succeed_without_a_cluster(agent: Agent, primary: Database
 
 def test_a_notification_with_a_hanging_server_ends_in_time(agent: Agent, primary: Database) -> None:
     with primary.frozen(primary.postmaster):
-        answer = agent.run("notify", timeout=5, meta=told("post", "stop", stop="n2"))
+        answer = agent.run("notify", timeout=8, meta=told("post", "stop", stop="n2"))
     assert answer.code == 0, answer
 
 

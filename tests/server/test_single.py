@@ -68,7 +68,7 @@ def test_a_single_server_recovers_after_a_crash(single: Agent, database: Databas
 def test_a_hanging_single_server_is_an_error(single: Agent, database: Database) -> None:
     assert single.start().code == 0
     with database.frozen(database.postmaster):
-        answer = single.monitor(timeout=3)
+        answer = single.monitor(timeout=8)
     assert answer.code == 1, answer
 
 

@@ -26,7 +26,7 @@ def sleeper() -> Iterator[int]:
 
 def test_a_client_that_blocks_is_ended_by_an_immediate_shutdown(agent: Agent, primary: Database) -> None:
     with primary.frozen_backend():
-        answer = agent.stop(timeout=5, stop_escalate_in_slave="1")
+        answer = agent.stop(timeout=8, stop_escalate_in_slave="1")
     assert answer.code == 0, answer
     assert primary.processes() == []
     assert "immediate shutdown" in agent.logged()
@@ -53,7 +53,7 @@ def test_a_client_in_a_transaction_does_not_hold_up_a_stop(agent: Agent, primary
 
 def test_a_postmaster_that_hangs_is_killed_within_the_timeout(agent: Agent, primary: Database) -> None:
     with primary.frozen(primary.postmaster):
-        answer = agent.stop(timeout=5, stop_escalate_in_slave="90")
+        answer = agent.stop(timeout=8, stop_escalate_in_slave="90")
     assert answer.code == 0, answer
     assert primary.processes() == []
 
