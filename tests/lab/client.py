@@ -92,11 +92,12 @@ class Client:
         pause_ms: float = 5,
         connect_seconds: float = 1,
         statement_seconds: float = 3,
+        retry_ms: float = 50,
     ) -> Self:
         """Start one in the clients' namespace, or `inside` a node (with host="127.0.0.1": for a side that is cut off).
 
-        `pause_ms` goes by between two commits; a connection or a statement that takes longer than its seconds is
-        given up.
+        `pause_ms` goes by between two commits, `retry_ms` before what failed is tried again; a connection or a
+        statement that takes longer than its seconds is given up.
         """
         history = lab.layout.clients / f"{name}.jsonl"
         if history.exists():
@@ -113,6 +114,7 @@ class Client:
             "pause-ms": str(pause_ms),
             "connect-seconds": str(connect_seconds),
             "statement-seconds": str(statement_seconds),
+            "retry-ms": str(retry_ms),
         }
         with (lab.layout.clients / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(

@@ -14,7 +14,7 @@ from typing import Any, Self
 from tests.lab import crm, power
 from tests.lab.cib_view import Status, parse_status
 from tests.lab.client import Client
-from tests.lab.database import newest_postgres_bin, prepare_databases
+from tests.lab.database import newest_postgres_bin, pack_disks, prepare_databases
 from tests.lab.layout import VIP, Layout, Settings
 from tests.lab.network import Network, namespaces_of
 from tests.lab.node import Node
@@ -47,6 +47,8 @@ class Lab:
         keep: bool = False,
         environment: Mapping[str, str] | None = None,
         first_properties: Mapping[str, str] | None = None,
+        disk_megabytes: int = 0,
+        own_clocks: bool = False,
         failed_start_logs: Path | None = None,
     ) -> None:
         """Describe a lab; nothing is done yet.
@@ -54,7 +56,9 @@ class Lab:
         `agent` is a directory with the installed agent: `pgsql` in it, or `resource.d/pgsql-ra/pgsql` below it. It
         becomes the provider `pgsql-ra` on the nodes; `providers` adds others. `database` false leaves out the database.
         `environment` reaches the cluster's daemons and the agents; `first_properties` are cluster properties that hold
-        from the first boot on. If `up` fails, the logs are copied to `failed_start_logs`.
+        from the first boot on. `disk_megabytes` is the size of every node's database disk (0: no limit); with
+        `own_clocks` the clock of a node's server can be shifted (needs libfaketime). If `up` fails, the logs are
+        copied to `failed_start_logs`.
         """
         directories = {provider: str(Path(path).resolve()) for provider, path in (providers or {}).items()}
         if agent is not None:
@@ -68,6 +72,8 @@ class Lab:
             auto_boot=auto_boot,
             environment=dict(environment or {}),
             rep_mode=rep_mode,
+            own_clocks=own_clocks and database,
+            disk_megabytes=disk_megabytes if database else 0,
         )
         self.layout = Layout.of(name)
         self.keep = keep
@@ -128,6 +134,8 @@ class Lab:
             self._power = power.start(self.layout)
             if self.database:
                 prepare_databases(self.layout, self.settings)
+            if self.settings.disk_megabytes:
+                pack_disks(self.layout, self.settings)
             for node in self.nodes:
                 node.boot()
             self.wait("all nodes are online", lambda seen: len(seen.online) == len(self.settings.nodes), within=within)

@@ -46,6 +46,10 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)
     """Added to the environment of the cluster's daemons, and so to that of the agents."""
     rep_mode: str = "sync"
+    own_clocks: bool = False
+    """Has every node's server a clock that can be shifted?"""
+    disk_megabytes: int = 0
+    """Size of the file system that holds a node's PostgreSQL directory; 0 means the host's own, which never fills."""
 
     def __post_init__(self) -> None:
         # No dash: the namespaces of a lab are found again by the prefix "pgra-NAME-".
@@ -126,8 +130,21 @@ class Layout:
         """/var/log of a node."""
         return self.node(name) / "log"
 
+    def clock(self, name: str) -> Path:
+        """How far the clock of a node's server is from the host's, in a lab with own clocks."""
+        return self.log(name) / "clock"
+
+    @property
+    def clocked_bin(self) -> Path:
+        """What is laid over the directory of PostgreSQL's programs then."""
+        return self.root / "clocked-bin"
+
+    def disk_image(self, name: str) -> Path:
+        """The file system of a node's PostgreSQL directory, in a lab whose disks have a size."""
+        return self.node(name) / "pgsql.img"
+
     def pgdata(self, name: str) -> Path:
-        """The data directory of a node, as the host sees it."""
+        """The data directory of a node, as the host sees it; only until the node boots where disks have a size."""
         return self.node(name) / "pgsql" / PGDATA.name
 
     def init_file(self, name: str) -> Path:

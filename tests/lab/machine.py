@@ -50,16 +50,21 @@ class Machine:
             "hostname": self.name,
             "environment": environment,
             # An overlay without an upper layer is read-only and lets a new name appear without creating it on the host.
-            "overlays": [[str(self.layout.sbin), "/usr/sbin"], [str(self.layout.ocf), str(RESOURCE_AGENTS)]],
+            "overlays": [
+                [str(self.layout.sbin), "/usr/sbin"],
+                [str(self.layout.ocf), str(RESOURCE_AGENTS)],
+                *([[str(self.layout.clocked_bin), self.settings.postgres_bin]] if self.settings.own_clocks else []),
+            ],
             "binds": [
                 [str(self.layout.corosync), "/etc/corosync"],
                 [str(self.layout.hosts), "/etc/hosts"],
                 [str(disk / "pacemaker"), "/var/lib/pacemaker"],
                 [str(disk / "corosync"), "/var/lib/corosync"],
                 [str(disk / "log"), "/var/log"],
-                [str(disk / "pgsql"), str(PGHOME)],
+                *([] if self.settings.disk_megabytes else [[str(disk / "pgsql"), str(PGHOME)]]),
                 *([path, str(RESOURCE_AGENTS / name)] for name, path in self.settings.providers.items()),
             ],
+            "images": [[str(self.layout.disk_image(self.name)), str(PGHOME)]] if self.settings.disk_megabytes else [],
             # Last: what is gone with the power. /run hides the host's pid files and sockets.
             "tmpfs": ["/dev/shm", "/run"],
         }

@@ -7,12 +7,15 @@ the host, and all labs use the same addresses. A port is called after whoever is
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab import delayer
 from tests.lab.layout import CLIENT_ADDRESS, PREFIX_LENGTH, Layout, Settings
-from tests.lab.processes import Identity, pids_in_namespace, run
+from tests.lab.processes import CLEAN_ENVIRONMENT, Identity, pids_in_namespace, run
 from tests.lab.waiting import LabError, eventually
 
 BRIDGE = "br0"
@@ -123,14 +126,55 @@ class Network:
         self._apply_losses(kept)
 
     def delay(self, who: str, milliseconds: int) -> None:
-        """Whatever goes from the switch to someone is late by so much; 0 is the normal state."""
-        base = ["tc", "-n", self.namespace("switch"), "qdisc"]
+        """Whatever goes from the switch to someone is late by so much; 0 is the normal state.
+
+        A process stands between the port and the bridge then. The bridge's end keeps the port's name, so that cuts and
+        losses go on to work; changing the cable takes some milliseconds, in which frames are lost.
+        """
+        late, feed = f"{who}-late", f"{who}-feed"
+        if (former := Identity.load(self._delayer_file(who))) is not None:
+            former.kill()
+            self._delayer_file(who).unlink()
+            is_up = self._is_up(who)
+            self._ip("switch", "link", "delete", who)
+            self._plug_port(late, who, up=is_up)
         if not milliseconds:
-            run([*base, "delete", "dev", who, "root"], check=False)
             return
-        done = run([*base, "replace", "dev", who, "root", "netem", "delay", f"{milliseconds}ms"], check=False)
-        if done.returncode:
-            raise LabError(f"this kernel cannot delay packets (it needs sch_netem): {done.stderr.strip()}")
+        is_up = self._is_up(who)
+        self._ip("switch", "link", "set", who, "nomaster", "down")
+        self._ip("switch", "link", "set", who, "name", late)
+        self._ip("switch", "link", "add", feed, "type", "veth", "peer", "name", who)
+        for link in (late, feed):
+            self._ip("switch", "link", "set", link, "up")
+        self._start_delayer(who, feed, late, milliseconds)
+        self._plug_port(who, who, up=is_up)
+
+    def _plug_port(self, link: str, who: str, *, up: bool) -> None:
+        """An interface of the switch's namespace is the bridge's port to someone."""
+        if link != who:
+            self._ip("switch", "link", "set", link, "down")
+            self._ip("switch", "link", "set", link, "name", who)
+        self._ip("switch", "link", "set", who, "master", BRIDGE, "up" if up else "down")
+
+    def _is_up(self, port: str) -> bool:
+        return "UP" in json.loads(self._ip("switch", "-json", "link", "show", "dev", port))[0]["flags"]
+
+    def _delayer_file(self, who: str) -> Path:
+        return self.layout.processes / f"delayer-{who}"
+
+    def _start_delayer(self, who: str, feed: str, port: str, milliseconds: int) -> None:
+        with (self.layout.root / "delayer.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*self.enter("switch"), sys.executable, "-I", delayer.__file__, feed, port, str(milliseconds)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(CLEAN_ENVIRONMENT),
+                cwd="/",
+                start_new_session=True,
+            )
+        # `ip netns exec` becomes the program that it starts: same number, same identity.
+        Identity.of(process.pid).save(self._delayer_file(who))
 
     def _ip(self, who: str, *arguments: str) -> str:
         return run(["ip", "-n", self.namespace(who), *arguments]).stdout

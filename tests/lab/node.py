@@ -4,18 +4,30 @@
 import json
 import shlex
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tests.lab import power
-from tests.lab.layout import DATABASE_USER, PORT, SOCKETDIR, Layout, Settings
+from tests.lab.clock import clock_text
+from tests.lab.layout import DATABASE_USER, PGHOME, PORT, SOCKETDIR, Layout, Settings
 from tests.lab.network import Network
-from tests.lab.processes import CLEAN_ENVIRONMENT, Completed, Identity, name_of, parent_of, pids_in_namespace, run
+from tests.lab.processes import (
+    CLEAN_ENVIRONMENT,
+    Completed,
+    Identity,
+    name_of,
+    parent_of,
+    pids_in_namespace,
+    run,
+    signal_all,
+    title_of,
+)
 from tests.lab.waiting import LabError, eventually
 
 DATABASE_PROCESSES = frozenset({"postgres", "postmaster"})
+FILLER = PGHOME / "filler"
 What = Literal["postmaster", "postgres", "node"]
 
 
@@ -121,9 +133,16 @@ class Node:
 
     # --- faults of processes
 
+    def signal(self, number: signal.Signals, *names: str) -> None:
+        """Send a signal to every process of the node with one of these names, such as "pacemaker-attrd".
+
+        The kernel keeps only the first 15 characters of a name.
+        """
+        signal_all((pid for pid in self.processes() if name_of(pid) in names), number)
+
     def kill(self, *names: str) -> None:
-        """kill -9 every process of the node with one of these names, such as "pacemaker-attrd"."""
-        _signal((pid for pid in self.processes() if name_of(pid) in names), signal.SIGKILL)
+        """kill -9 every process of the node with one of these names."""
+        self.signal(signal.SIGKILL, *names)
 
     def restart_pacemaker(self) -> None:
         """All of Pacemaker on the node has ended in order and runs again, as by a restart of its service.
@@ -131,7 +150,7 @@ class Node:
         It stops the resources of the node first, unless they are in maintenance mode. Corosync goes on.
         """
         old = set(self._pacemakers())
-        _signal(old, signal.SIGTERM)
+        signal_all(old, signal.SIGTERM)
         eventually(
             f"Pacemaker on {self.name} was restarted",
             self._pacemakers,
@@ -144,18 +163,47 @@ class Node:
 
     def crash_postgres(self) -> None:
         """kill -9 every postgres of the node."""
-        _signal(self.postgres_processes(), signal.SIGKILL)
+        signal_all(self.postgres_processes(), signal.SIGKILL)
+
+    def postgres_children(self, title: str) -> list[int]:
+        """The server processes whose title holds this text, such as "walreceiver"; by the host's numbers."""
+        return [pid for pid in self.postgres_processes() if title in title_of(pid).removeprefix("postgres: ")]
 
     def freeze(self, what: What = "postmaster") -> None:
         """Stop the postmaster, all of PostgreSQL or the whole node from running; they do not notice."""
-        _signal(self._parts(what), signal.SIGSTOP)
+        signal_all(self._parts(what), signal.SIGSTOP)
 
     def thaw(self, what: What = "postmaster") -> None:
         """Let them run again."""
-        _signal(self._parts(what), signal.SIGCONT)
+        signal_all(self._parts(what), signal.SIGCONT)
 
     def _parts(self, what: What) -> list[int]:
         return {"postmaster": self.postmasters, "postgres": self.postgres_processes, "node": self.processes}[what]()
+
+    # --- the clock
+
+    def shift_clock(self, seconds: int) -> None:
+        """The clock of the node's server is so far from the host's. Needs a lab with `own_clocks`."""
+        file = self.layout.clock(self.name)
+        if not file.exists():
+            raise LabError("the nodes of this lab have the host's clock")
+        fresh = file.with_name("clock.new")
+        fresh.write_text(clock_text(seconds))
+        fresh.replace(file)
+
+    # --- the disk
+
+    def fill_disk(self) -> None:
+        """Not a byte is free on the node's database disk. Only in a lab whose disks have a size."""
+        if not self.settings.disk_megabytes:
+            raise LabError("the disks of this lab have no size: they cannot be filled")
+        free, block = map(int, self.run(["stat", "--file-system", "--format=%a %S", str(PGHOME)]).stdout.split())
+        self.run(["fallocate", "--length", str(max(1, free) * block), str(FILLER)], check=False)
+        self.run(["dd", "if=/dev/zero", f"of={FILLER}.rest", "bs=4096", "status=none"], check=False)
+
+    def free_disk(self) -> None:
+        """What `fill_disk` took is free again."""
+        self.run(["rm", "-f", str(FILLER), f"{FILLER}.rest"])
 
     # --- power
 
@@ -183,6 +231,10 @@ class Node:
         """The node's network is as it was at first: port up, no losses, no delay."""
         self.network.heal([self.name])
         self.network.delay(self.name, 0)
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """What `cut_network` did is undone, and nothing else."""
         self.network.set_port(self.name, up=True)
         self._reach_power_supply(True)
 
@@ -232,11 +284,3 @@ class Node:
 
     def __str__(self) -> str:
         return json.dumps({"name": self.name, "address": self.address, "on": self.is_on})
-
-
-def _signal(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            Identity.of(pid).signal(number)
-        except LabError:
-            continue

@@ -2,7 +2,8 @@
 """The init process of a node: number 1 of its pid namespace, with mounts, host name and network of its own.
 
 A stand-alone program for the standard library only, started as `python -I node_init.py PLAN`; PLAN is a JSON object
-with hostname, environment and mounts: binds [[source, target]...], overlays [[upper layer, target]...], tmpfs [...].
+with hostname, environment and mounts: binds [[source, target]...], overlays [[upper layer, target]...], images of file
+systems [[file, target]...], tmpfs [...].
 
 It mounts, starts corosync, waits until it answers, starts pacemakerd and then reaps whatever ends: PostgreSQL's
 postmaster and every other orphan of the node. SIGTERM is the clean shut-down: pacemakerd first, then corosync, then the
@@ -127,6 +128,9 @@ def main() -> None:
         mount("-t", "overlay", "overlay", "-o", f"lowerdir={upper}:{target}", target)
     for source, target in plan["binds"]:
         mount("--bind", source, target)
+    for image, target in plan["images"]:
+        # The loop device and the mount are this mount namespace's, and gone with it.
+        mount("-o", "loop", image, target)
     for target in plan["tmpfs"]:
         mount("-t", "tmpfs", "-o", "mode=1777" if target == "/dev/shm" else "mode=755", "tmpfs", target)
     for path in ("/run/lock", "/run/resource-agents", "/run/fence-agents"):

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.lab import corosync, fence_agent
+from tests.lab import clock, corosync, fence_agent
 from tests.lab.layout import PGHOME, Layout, Settings
 from tests.lab.machine import RESOURCE_AGENTS
 from tests.lab.waiting import LabError
@@ -33,6 +33,8 @@ def check_prerequisites(settings: Settings) -> None:
         missing.add("postgresql-common")
     if missing:
         raise LabError(f"the lab needs packages: apt-get install --no-install-recommends {' '.join(sorted(missing))}")
+    if settings.own_clocks and not clock.LIBRARY.exists():
+        raise LabError("clocks of the nodes' own need a package: apt-get install --no-install-recommends libfaketime")
     if not (Path(settings.postgres_bin) / "postgres").exists():
         raise LabError(f"there is no PostgreSQL server in {settings.postgres_bin}: apt-get install postgresql-15")
     for provider, directory in settings.providers.items():
@@ -67,9 +69,13 @@ def prepare_files(layout: Layout, settings: Settings, first_properties: dict[str
     _install_fence_agent(layout)
     for provider in settings.providers:
         (layout.ocf / provider).mkdir()
+    if settings.own_clocks:
+        clock.install_server(layout.clocked_bin, Path(settings.postgres_bin) / "postgres")
     cib = corosync.first_cib(first_properties)
     for name in settings.nodes:
         _prepare_disk(layout, name, cib)
+        if settings.own_clocks:
+            layout.clock(name).write_text(clock.clock_text(0))
 
 
 def _prepare_disk(layout: Layout, name: str, cib: bytes) -> None:

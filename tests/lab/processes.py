@@ -4,7 +4,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,15 @@ class Identity:
         eventually(f"process {self.pid} is dead", lambda: not self.alive, within=within, poll=0.01)
 
 
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to those of these processes that are still there."""
+    for pid in pids:
+        try:
+            Identity.of(pid).signal(number)
+        except LabError:
+            continue
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the state on, None without such a process."""
     try:
@@ -150,6 +159,14 @@ def name_of(pid: int) -> str:
         return ""
     fields = _stat(pid)
     return "" if fields is None or fields[0] in "ZX" else name
+
+
+def title_of(pid: int) -> str:
+    """The command line of a process, as one text; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def parent_of(pid: int) -> int:

@@ -7,7 +7,7 @@ Started by tests.lab.client. Each line of the history is a JSON object with `out
 - `unknown`: the session broke or a deadline passed after the row was sent. The same seq is sent again.
 - `refused`: the server said no. `unconnected`: no session came about.
 - `doubtful`: acknowledged, but with the server's warning that a standby may lack it. The same seq is sent again.
-- `begin`, `connected` (with the server's `timeline`), `end`: the client itself.
+- `begin`, `connected` (with the `server`, the name of its node, and its `timeline`), `end`: the client itself.
 """
 
 import json
@@ -23,7 +23,6 @@ import click
 from tests.lab.session import NotConnected, OutcomeUnknown, Refused, Session
 from tests.lab.waiting import pause
 
-RETRY_SECONDS = 0.05
 REPLICATION_WARNING = "might not have been replicated"
 
 # A retry updates the row instead of doing nothing: only a transaction that writes waits for the synchronous standby, so
@@ -34,7 +33,8 @@ ON CONFLICT (client, seq) DO UPDATE SET attempt = excluded.attempt
 RETURNING xmax <> 0
 """
 HELLO = """
-SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_insert_lsn()) END
+SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_insert_lsn()) END,
+    pg_read_file('/proc/sys/kernel/hostname', 0, 100)
 """
 
 
@@ -48,6 +48,7 @@ class Options:
     pause_ms: float
     connect_seconds: float
     statement_seconds: float
+    retry_ms: float
 
 
 class Writer:
@@ -59,6 +60,7 @@ class Writer:
         self.history = options.history
         self.connect_seconds = options.connect_seconds
         self.statement_seconds = options.statement_seconds
+        self.retry_seconds = options.retry_ms / 1000
         self.session: Session | None = None
         self.stopping = False
 
@@ -72,14 +74,14 @@ class Writer:
         """A session with a primary."""
         session = Session.connect(self.conninfo, self.connect_seconds)
         try:
-            in_recovery, wal_file = session.execute(HELLO, [], self.connect_seconds)
+            in_recovery, wal_file, server = session.execute(HELLO, [], self.connect_seconds)
         except (OutcomeUnknown, Refused) as error:
             session.close()
             raise NotConnected(str(error)) from error
         if in_recovery == "t":
             session.close()
             raise NotConnected("the server is a standby")
-        self.note("connected", seq, timeline=int(wal_file[:8], 16))
+        self.note("connected", seq, timeline=int(wal_file[:8], 16), server=server)
         return session
 
     def write(self, seq: int, attempt: int) -> bool:
@@ -114,7 +116,7 @@ class Writer:
                 pause(pause_seconds)
             else:
                 attempt += 1
-                pause(RETRY_SECONDS)
+                pause(self.retry_seconds)
         self.note("end", seq)
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -129,6 +131,7 @@ class Writer:
 @click.option("--pause-ms", default=5.0)
 @click.option("--connect-seconds", default=1.0)
 @click.option("--statement-seconds", default=3.0)
+@click.option("--retry-ms", default=50.0)
 def main(**values: Any) -> None:
     """Write rows through CONNINFO until SIGTERM."""
     options = Options(**values)
