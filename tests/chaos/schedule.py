@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens when: a schedule of faults, drawn from a seed. The same seed always gives the same schedule.
+
+Nothing here knows a cluster. "The primary" is whoever is the primary when the fault's time has come.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+
+class Kind(StrEnum):
+    """The faults to survive (SAFETY: "Faults to survive")."""
+
+    KILL_POSTMASTER = "kill-postmaster"
+    KILL_BACKEND = "kill-backend"
+    KILL_WALRECEIVER = "kill-walreceiver"
+    KILL_WALSENDER = "kill-walsender"
+    FREEZE_POSTMASTER = "freeze-postmaster"
+    FREEZE_NODE = "freeze-node"
+    POWER_CUT = "power-cut"
+    NETWORK_CUT = "network-cut"
+    ISOLATION = "isolation"
+    ONE_WAY_LOSS = "one-way-loss"
+    PARTIAL_LOSS = "partial-loss"
+    DELAY = "delay"
+    SLOW_FENCING = "slow-fencing"
+    FAILING_FENCING = "failing-fencing"
+    DISK_FULL = "disk-full"
+    EMPTY_DATA = "empty-data"
+    CORRUPT_DATA = "corrupt-data"
+    WRONG_PERMISSIONS = "wrong-permissions"
+    KILL_COROSYNC = "kill-corosync"
+    KILL_PACEMAKERD = "kill-pacemakerd"
+    KILL_ATTRD = "kill-attrd"
+    KILL_BASED = "kill-based"
+    KILL_SCHEDULERD = "kill-schedulerd"
+    RESTART_PACEMAKER = "restart-pacemaker"
+    CLOCK_JUMP = "clock-jump"
+    MOVE = "move"
+    NODE_STANDBY = "node-standby"
+    CLEANUP = "cleanup"
+    REFRESH = "refresh"
+    KILL_MONITOR = "kill-monitor"
+    KILL_START = "kill-start"
+    KILL_STOP = "kill-stop"
+    KILL_PROMOTE = "kill-promote"
+    REFUSED_ATTRIBUTES = "refused-attributes"
+    REFUSED_CIB = "refused-cib"
+    MINORITY_WRITES = "minority-writes"
+
+
+class Target(StrEnum):
+    """Whom a fault hits, by what they are when it comes."""
+
+    PRIMARY = "the primary"
+    STANDBY = "the synchronous standby"
+    """In async mode, or while none is synchronous, the first standby."""
+    OTHER = "the other standby"
+    BOTH = "the primary and a standby"
+    ALL = "all nodes"
+    CLUSTER = "the cluster"
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How a kind of fault is drawn: whom it may hit, for how long (seconds), and how often beside the others."""
+
+    targets: tuple[Target, ...]
+    seconds: tuple[float, float] = (0.0, 0.0)
+    """0: it ends by itself, or by what the cluster does about it."""
+    weight: int = 2
+    may_stay: bool = False
+    """May it last until everything is healed?"""
+
+
+_ONE = (Target.PRIMARY, Target.STANDBY, Target.OTHER)
+_STANDBYS = (Target.STANDBY, Target.OTHER)
+_ANY = (*_ONE, Target.BOTH, Target.ALL)
+
+TRAITS: dict[Kind, Traits] = {
+    Kind.KILL_POSTMASTER: Traits(_ONE, weight=4),
+    Kind.KILL_BACKEND: Traits((Target.PRIMARY,)),
+    Kind.KILL_WALRECEIVER: Traits(_STANDBYS),
+    Kind.KILL_WALSENDER: Traits((Target.PRIMARY,)),
+    Kind.FREEZE_POSTMASTER: Traits(_ONE, (2, 15), may_stay=True),
+    Kind.FREEZE_NODE: Traits(_ONE, (1, 12)),
+    Kind.POWER_CUT: Traits(_ANY, (4, 20), weight=6, may_stay=True),
+    Kind.NETWORK_CUT: Traits(_ONE, (2, 20), weight=4, may_stay=True),
+    Kind.ISOLATION: Traits(_ONE, (2, 20), weight=4, may_stay=True),
+    Kind.ONE_WAY_LOSS: Traits(_ONE, (2, 15)),
+    Kind.PARTIAL_LOSS: Traits(_ONE, (4, 15)),
+    Kind.DELAY: Traits(_ONE, (4, 15)),
+    Kind.SLOW_FENCING: Traits((Target.CLUSTER,), (20, 30), weight=4),
+    Kind.FAILING_FENCING: Traits((Target.CLUSTER,), (20, 30), weight=4),
+    Kind.DISK_FULL: Traits((Target.PRIMARY, Target.STANDBY), (4, 15), weight=3, may_stay=True),
+    Kind.EMPTY_DATA: Traits(_STANDBYS, may_stay=True),
+    Kind.CORRUPT_DATA: Traits(_STANDBYS, may_stay=True),
+    Kind.WRONG_PERMISSIONS: Traits(_STANDBYS, (4, 12), may_stay=True),
+    Kind.KILL_COROSYNC: Traits(_ONE),
+    Kind.KILL_PACEMAKERD: Traits(_ONE),
+    Kind.KILL_ATTRD: Traits(_ONE),
+    Kind.KILL_BASED: Traits(_ONE),
+    Kind.KILL_SCHEDULERD: Traits((Target.CLUSTER,), weight=1),
+    Kind.RESTART_PACEMAKER: Traits(_ONE, (8, 15)),
+    Kind.CLOCK_JUMP: Traits(_ONE, (5, 20)),
+    Kind.MOVE: Traits((Target.PRIMARY,), (3, 12), weight=4),
+    Kind.NODE_STANDBY: Traits(_ONE, (3, 15), weight=3),
+    Kind.CLEANUP: Traits((Target.CLUSTER,), weight=1),
+    Kind.REFRESH: Traits((Target.CLUSTER,), weight=1),
+    Kind.KILL_MONITOR: Traits(_ONE, (8, 8)),
+    Kind.KILL_START: Traits(_STANDBYS, (12, 12)),
+    Kind.KILL_STOP: Traits(_ONE, (12, 12)),
+    Kind.KILL_PROMOTE: Traits((Target.PRIMARY,), (12, 12), weight=3),
+    Kind.REFUSED_ATTRIBUTES: Traits(_ONE, (2, 8)),
+    Kind.REFUSED_CIB: Traits(_ONE, (2, 8)),
+    Kind.MINORITY_WRITES: Traits(_ONE, (3, 12), weight=3),
+}
+
+DESTRUCTIVE = frozenset({Kind.EMPTY_DATA, Kind.CORRUPT_DATA})
+"""They destroy a copy: the promise holds as long as one copy of the newest data survives, so one of them is enough."""
+LIMITED_DISKS = frozenset({Kind.DISK_FULL})
+"""They need disks of a limited size."""
+OWN_CLOCKS = frozenset({Kind.CLOCK_JUMP})
+"""They need nodes with clocks of their own."""
+FIRST = frozenset({Kind.SLOW_FENCING, Kind.FAILING_FENCING})
+"""They do nothing by themselves: they come before the others."""
+
+LEAD_SECONDS = 2.0
+MOST_FAULTS = 3
+TOGETHER_SECONDS = 4.0
+"""Overlapping faults begin within so many seconds of each other."""
+APART_SECONDS = (0.5, 5.0)
+"""Other faults begin so long after the one before has ended, or, if it lasts, after it has begun."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fault. Times in seconds after the load began."""
+
+    kind: Kind
+    target: Target
+    at: float
+    lasts: float | None
+    """None: until everything is healed; 0: it ends by itself."""
+    chance: float
+    """Between 0 and 1, for whatever else the fault leaves open (a direction, a moment)."""
+
+    def __str__(self) -> str:
+        end = "until the end" if self.lasts is None else f"for {self.lasts:.1f} s" if self.lasts else "once"
+        return f"+{self.at:5.1f} s  {self.kind} on {self.target}, {end} (chance {self.chance:.2f})"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A cluster and its faults, in order of time."""
+
+    seed: int
+    nodes: int
+    rep_mode: str
+    auto_boot: bool
+    """Does a fenced node boot again at once?"""
+    steps: tuple[Step, ...]
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What happens in it."""
+        return frozenset(step.kind for step in self.steps)
+
+    @property
+    def end(self) -> float:
+        """When the last of its faults has begun or has ended, in seconds after the load began."""
+        return max(step.at + (step.lasts or 0) for step in self.steps)
+
+    def __str__(self) -> str:
+        boots = "boot again" if self.auto_boot else "stay off"
+        head = f"seed {self.seed}: {self.nodes} nodes, {self.rep_mode}, fenced nodes {boots}"
+        return "\n".join([head, *(f"  {step}" for step in self.steps)])
+
+
+def draw(seed: int, nodes: int | None = None, rep_mode: str | None = None) -> Schedule:
+    """The schedule of a seed; what is given is not drawn (and the faults stay those of the seed)."""
+    random = Random(seed)  # noqa: S311 the same numbers again are the point
+    drawn_nodes, drawn_mode = random.choice(((2, "sync"), (3, "sync"), (3, "async")))
+    nodes, rep_mode = nodes or drawn_nodes, rep_mode or drawn_mode
+    auto_boot = random.random() < 0.6
+    overlapping = random.random() < 0.7
+    kinds = _draw_kinds(random)
+    steps: list[Step] = []
+    at = LEAD_SECONDS
+    for kind in kinds:
+        step = _draw_step(random, kind, at, nodes)
+        steps.append(step)
+        if kind in FIRST:
+            at += random.uniform(0, 1)
+        elif overlapping:
+            at += random.uniform(0, TOGETHER_SECONDS)
+        else:
+            at += (step.lasts or 0) + random.uniform(*APART_SECONDS)
+    return Schedule(seed, nodes, rep_mode, auto_boot, tuple(steps))
+
+
+def _draw_kinds(random: Random) -> list[Kind]:
+    """Two or three different kinds, at most one of which destroys a copy; those that come first are first."""
+    kinds: list[Kind] = []
+    wanted = random.randint(2, MOST_FAULTS)
+    while len(kinds) < wanted:
+        kind = random.choices(list(TRAITS), [traits.weight for traits in TRAITS.values()])[0]
+        if kind not in kinds and not (kind in DESTRUCTIVE and DESTRUCTIVE & set(kinds)):
+            kinds.append(kind)
+    return sorted(kinds, key=lambda kind: kind not in FIRST)
+
+
+def _draw_step(random: Random, kind: Kind, at: float, nodes: int) -> Step:
+    traits = TRAITS[kind]
+    target = random.choice(traits.targets)
+    if target is Target.OTHER and nodes == 2:
+        target = Target.STANDBY
+    seconds = round(random.uniform(*traits.seconds), 1)
+    stays = random.random() < 0.3
+    lasts = None if traits.may_stay and (stays or not seconds) else seconds
+    return Step(kind, target, round(at, 2), lasts, round(random.random(), 3))
