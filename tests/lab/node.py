@@ -178,7 +178,17 @@ class Node:
         signal_all(self._parts(what), signal.SIGCONT)
 
     def _parts(self, what: What) -> list[int]:
-        return {"postmaster": self.postmasters, "postgres": self.postgres_processes, "node": self.processes}[what]()
+        return {"postmaster": self.postmasters, "postgres": self.postgres_processes, "node": self._own_processes}[
+            what
+        ]()
+
+    def _own_processes(self) -> list[int]:
+        """Without what entered the node from outside: its nsenter would stop with it, and then reap it no more, and a
+        node ends only when all of its processes were reaped.
+        """
+        found = set(self.processes())
+        init = self.init
+        return [pid for pid in found if parent_of(pid) in found or (init is not None and pid == init.pid)]
 
     # --- the clock
 

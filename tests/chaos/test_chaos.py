@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A few schedules of faults on real clusters; `make chaos` plays any number of others."""
+
+import os
+
+import pytest
+
+from tests.bench.agents import our_agent
+from tests.chaos.run import Result, run
+from tests.chaos.schedule import draw
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.mark.parametrize(("seed", "nodes", "mode"), [(1, 2, "sync")])
+def test_no_acknowledged_commit_is_lost(seed: int, nodes: int, mode: str) -> None:
+    schedule = draw(seed, nodes, mode)
+    outcome = run(schedule, our_agent(), f"chaos{os.getpid()}_{seed}")
+    problems = "\n".join(outcome.violations)
+    assert outcome.result in (Result.PASSED, Result.NEEDED_A_PERSON), (
+        f"{schedule}\n{problems}\n(see {outcome.artifacts})"
+    )
+    assert outcome.faults, "not one of the faults could be done"
+    assert outcome.acknowledged > 0
