@@ -135,6 +135,10 @@ def _membership(state: etree._Element | None, fencing: bool) -> Membership:
     in_pacemaker = _is_up(state.get("crmd"))
     if in_corosync and in_pacemaker and state.get("join") == "member":
         return Membership.MEMBER
+    if state.get("expected") == "down" and state.get("join") == "down":
+        # Fenced, or it left properly. Until it has joined again nothing is started on it: the scheduler calls a node
+        # that boots after its fencing "not ready to run resources", and a promotion or a commit must not wait for it.
+        return Membership.CLEAN
     if in_pacemaker:
         return Membership.UNCLEAN  # joining or leaving: not to be counted on either way
     if state.get("expected") == "down" or not fencing:

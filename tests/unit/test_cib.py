@@ -187,6 +187,19 @@ class TestMembership:
                 'in_ccm="true" crmd="online" join="pending" expected="member"', Membership.UNCLEAN, id="it joins"
             ),
             pytest.param(
+                'in_ccm="true" crmd="online" join="down" expected="down"',
+                Membership.CLEAN,
+                id="fenced, and boots again",
+            ),
+            pytest.param(
+                'in_ccm="1795459780" crmd="1795459781" join="down" expected="down"',
+                Membership.CLEAN,
+                id="from 2.1.7: fenced, and boots again",
+            ),
+            pytest.param(
+                'in_ccm="true" crmd="online" join="pending" expected="down"', Membership.UNCLEAN, id="it is let in"
+            ),
+            pytest.param(
                 'in_ccm="true" crmd="online" join="banned" expected="member"', Membership.UNCLEAN, id="not let in"
             ),
             pytest.param(
