@@ -89,6 +89,7 @@ def settle(stage: Stage) -> Settled:
                 return settled
         except LabError as error:
             problem = str(error)
+            administrator.say(problem)
         administrator.power()
         if time.monotonic() > deadline:
             settled.problem = f"not whole after {WHOLE_SECONDS * TIME_FACTOR:g} s: {problem}"
@@ -112,7 +113,14 @@ class Administrator:
         self.settled = Settled()
         self._stage = stage
         self._since: dict[str, float] = {}
+        self._said = ""
         self._next = time.monotonic() + PATIENCE_SECONDS
+
+    def say(self, problem: str) -> None:
+        """Write down what went wrong, once."""
+        if problem != self._said:
+            self._said = problem
+            self._stage.note(problem[:400])
 
     def power(self) -> None:
         """Every node has power; one whose daemons do not come up gets a reset."""

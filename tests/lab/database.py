@@ -128,7 +128,16 @@ def pack_disks(layout: Layout, settings: Settings) -> None:
         image, folder = layout.disk_image(name), layout.pgdata(name).parent
         with image.open("wb") as file:
             file.truncate(settings.disk_megabytes << 20)
-        run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-d", str(folder), str(image)])
+        owner = folder.stat()
+        extended = f"root_owner={owner.st_uid}:{owner.st_gid}"
+        run(
+            [
+                "mkfs.ext4",
+                *("-q", "-F", "-m", "0"),
+                *("-O", "^has_journal", "-E", extended, "-d", str(folder)),
+                str(image),
+            ]
+        )
         shutil.rmtree(folder)
 
 
