@@ -27,6 +27,7 @@ from tests.lab.layout import PROJECT
 ARTIFACTS = PROJECT / "tests" / ".artifacts" / "chaos"
 DISK_MEGABYTES = 512
 START_SECONDS = 120.0
+LONG_GAP_SECONDS = 20.0
 LAST_COMMITS = 20
 LAST_COMMITS_SECONDS = 60.0
 
@@ -78,7 +79,7 @@ class _Record:
 
 
 def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) -> Outcome:
-    """Play a schedule; nothing is left of the lab. Its logs are kept unless all is well, and with `keep`."""
+    """Play a schedule; nothing is left of the lab. Its logs are kept with `keep`, and unless all went well and fast."""
     begin = time.monotonic()
     folder = ARTIFACTS / (str(schedule.seed) if agent.label == "ours" else f"{schedule.seed}-{agent.provider}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -99,7 +100,7 @@ def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) 
                 try:
                     _run(lab, schedule, agent, Path(scratch), record)
                 finally:
-                    if keep or _result(record) is not Result.PASSED:
+                    if keep or _is_worth_a_look(record):
                         _keep(lab, schedule, Path(scratch), folder)
         except (LabError, WaitError) as error:
             record.error = str(error)
@@ -164,6 +165,10 @@ def _result(record: _Record) -> Result:
     if record.verdict.violations:
         return Result.FAILED
     return Result.NEEDED_A_PERSON if record.settled.by_hand else Result.PASSED
+
+
+def _is_worth_a_look(record: _Record) -> bool:
+    return _result(record) is not Result.PASSED or (record.longest_gap or 0) > LONG_GAP_SECONDS
 
 
 def _keep(lab: Lab, schedule: Schedule, scratch: Path, folder: Path) -> None:

@@ -93,6 +93,7 @@ class PowerSupply:
         """The cluster switches a node off; "reboot" boots it again only in a lab with auto_boot."""
         machine = self.machine(node)
         self.check_reach(by)
+        asking = self.machine(by).init
         self.event("fencing", node=node, by=by, action=action)
         pause(self.delay)
         if self.failures > 0:
@@ -102,8 +103,8 @@ class PowerSupply:
             return
         with self.locks[node]:
             # Two halves of a cluster may shoot at each other: what a node asked for dies with it, so that one survives.
-            if self.machine(by).init is None:
-                raise LabError(f"{by} itself is off by now")
+            if asking is None or not asking.alive:
+                raise LabError(f"{by} itself is off by now, or was")
             machine.power_off()
             self.event("fenced", node=node, by=by, action=action)
             if action == "reboot" and self.auto_boot:
