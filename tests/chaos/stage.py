@@ -17,7 +17,7 @@ from tests.lab.processes import Identity, title_of
 from tests.lab.waiting import pause
 
 COMMAND_SECONDS = 10.0
-HUNT_SECONDS = 12.0
+HUNT_SECONDS = 30.0
 HUNT_POLL_SECONDS = 0.01
 LONGEST_ACTION_SECONDS = 0.4
 """An action is killed at a random moment of its first so many seconds; most monitors take half of that."""

@@ -6,6 +6,7 @@ comes from FEED leaves at PORT so much later, what comes from PORT leaves at FEE
 not every kernel has. SIGTERM and SIGKILL end it; what is in flight is lost then.
 """
 
+import os
 import select
 import socket
 import sys
@@ -57,5 +58,18 @@ def forward(feed: socket.socket, port: socket.socket, seconds: float) -> None:
             send(port, late.popleft()[1])
 
 
+def main() -> None:
+    """Go into the background once frames are received, with the background's number on stdout."""
+    feed, port = open_interface(sys.argv[1]), open_interface(sys.argv[2])
+    if pid := os.fork():
+        print(pid)
+        return
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nothing, stream)
+    forward(feed, port, float(sys.argv[3]) / 1000)
+
+
 if __name__ == "__main__":
-    forward(open_interface(sys.argv[1]), open_interface(sys.argv[2]), float(sys.argv[3]) / 1000)
+    main()

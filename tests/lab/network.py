@@ -7,7 +7,6 @@ the host, and all labs use the same addresses. A port is called after whoever is
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from tests.lab import delayer
 from tests.lab.layout import CLIENT_ADDRESS, PREFIX_LENGTH, Layout, Settings
-from tests.lab.processes import CLEAN_ENVIRONMENT, Identity, pids_in_namespace, run
+from tests.lab.processes import Identity, pids_in_namespace, run
 from tests.lab.waiting import LabError, eventually
 
 BRIDGE = "br0"
@@ -163,18 +162,9 @@ class Network:
         return self.layout.processes / f"delayer-{who}"
 
     def _start_delayer(self, who: str, feed: str, port: str, milliseconds: int) -> None:
-        with (self.layout.root / "delayer.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*self.enter("switch"), sys.executable, "-I", delayer.__file__, feed, port, str(milliseconds)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(CLEAN_ENVIRONMENT),
-                cwd="/",
-                start_new_session=True,
-            )
-        # `ip netns exec` becomes the program that it starts: same number, same identity.
-        Identity.of(process.pid).save(self._delayer_file(who))
+        program = [sys.executable, "-I", delayer.__file__, feed, port, str(milliseconds)]
+        pid = run([*self.enter("switch"), *program]).stdout
+        Identity.of(int(pid)).save(self._delayer_file(who))
 
     def _ip(self, who: str, *arguments: str) -> str:
         return run(["ip", "-n", self.namespace(who), *arguments]).stdout
