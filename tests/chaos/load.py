@@ -9,9 +9,9 @@ import threading
 
 from tests.lab import Client, Lab, LabError, Node
 
-VIP_PAUSE_MS = 15
+VIP_PAUSE_MS = 25
 INSIDE_PAUSE_MS = 60
-INSIDE_RETRY_MS = 400
+INSIDE_RETRY_MS = 800
 LOOK_SECONDS = 1.0
 FIRST_COMMITS_SECONDS = 60.0
 

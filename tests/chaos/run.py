@@ -111,7 +111,9 @@ def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) 
 
 
 def _run(lab: Lab, schedule: Schedule, agent: Agent, scratch: Path, record: _Record) -> None:
-    lab.configure(Configuration(agent=agent.name, rep_mode=schedule.rep_mode))
+    # The load that Pacemaker sees is that of all labs on this machine together: nothing depends on it here.
+    properties = {"load-threshold": "1%" if schedule.busy else "100000%"}
+    lab.configure(Configuration(agent=agent.name, rep_mode=schedule.rep_mode, properties=properties))
     lab.wait("the cluster is whole", lambda seen: is_whole(seen, schedule.rep_mode), within=START_SECONDS)
     load = Load(lab)
     with _sampling(lab, scratch) as sampler:

@@ -160,6 +160,8 @@ class Schedule:
     rep_mode: str
     auto_boot: bool
     """Does a fenced node boot again at once?"""
+    busy: bool
+    """Does Pacemaker find the machine busy? It then runs one action at a time, notifications of a clone, too."""
     steps: tuple[Step, ...]
 
     @property
@@ -174,7 +176,8 @@ class Schedule:
 
     def __str__(self) -> str:
         boots = "boot again" if self.auto_boot else "stay off"
-        head = f"seed {self.seed}: {self.nodes} nodes, {self.rep_mode}, fenced nodes {boots}"
+        busy = ", one action at a time" if self.busy else ""
+        head = f"seed {self.seed}: {self.nodes} nodes, {self.rep_mode}, fenced nodes {boots}{busy}"
         return "\n".join([head, *(f"  {step}" for step in self.steps)])
 
 
@@ -197,7 +200,8 @@ def draw(seed: int, nodes: int | None = None, rep_mode: str | None = None) -> Sc
             at += random.uniform(0, TOGETHER_SECONDS)
         else:
             at += (step.lasts or 0) + random.uniform(*APART_SECONDS)
-    return Schedule(seed, nodes, rep_mode, auto_boot, tuple(steps))
+    busy = random.random() < 0.25
+    return Schedule(seed, nodes, rep_mode, auto_boot, busy, tuple(steps))
 
 
 def _draw_kinds(random: Random) -> list[Kind]:
