@@ -35,30 +35,34 @@ def notify(context: Context) -> Exit:
 
 
 def _react(context: Context) -> None:
-    notification = context.notification
-    own = context.node.lower()
-    match (notification.kind, notification.operation):
+    match (context.notification.kind, context.notification.operation):
         case ("pre", "stop"):
-            leaving = notification.stop - {own}
-            if leaving and _runs_primary(context):
-                from pgsql_ra.actions.leaving import remember_leaving
-                from pgsql_ra.actions.replicate import release_standbys
-
-                remember_leaving(context, leaving)
-                release_standbys(context, leaving)
+            _release(context)
         case ("post", "stop"):
-            if notification.stop - {own} and _runs_primary(context):
-                _reconcile(context, notification.stop)
+            _go_on_without(context)
         case ("post", "start"):
             _welcome(context)
         case ("pre", "promote"):
             _freeze(context)
         case ("post", "promote"):
-            if own not in notification.promote:
-                _remember(context)
+            _remember(context)
         case ("pre", "demote"):
-            if own in notification.demote and _runs_primary(context):
-                _assert_lost_score(context)
+            _assert_lost_score(context)
+
+
+def _release(context: Context) -> None:
+    leaving = context.notification.stop - {context.node.lower()}
+    if leaving and _runs_primary(context):
+        from pgsql_ra.actions.leaving import remember_leaving
+        from pgsql_ra.actions.replicate import release_standbys
+
+        remember_leaving(context, leaving)
+        release_standbys(context, leaving)
+
+
+def _go_on_without(context: Context) -> None:
+    if context.notification.stop - {context.node.lower()} and _runs_primary(context):
+        _reconcile(context, context.notification.stop)
 
 
 def _runs_primary(context: Context) -> bool:
@@ -86,6 +90,8 @@ def _assert_lost_score(context: Context) -> None:
 
     Whoever wants the primary moved leaves its score alone, so one that is not set can only be lost.
     """
+    if context.node.lower() not in context.notification.demote or not _runs_primary(context):
+        return
     from pgsql_ra.pacemaker.cib import read_cluster
 
     limit = context.deadline.within(SCORE_SECONDS)
@@ -115,9 +121,10 @@ def _welcome(context: Context) -> None:
 
 
 def _remember(context: Context) -> None:
-    from pgsql_ra.actions.replicate import remember_promotion
+    if context.node.lower() not in context.notification.promote:
+        from pgsql_ra.actions.replicate import remember_promotion
 
-    remember_promotion(context)
+        remember_promotion(context)
 
 
 def _freeze(context: Context) -> None:
