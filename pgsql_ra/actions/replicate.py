@@ -19,8 +19,9 @@ STEP_SECONDS = 3.0
 """How long a monitor or a notification stays for a step that takes a moment; the next one goes on with it."""
 TAKEOVER_SECONDS = 2.0
 """How long another standby may take to be synchronous in place of one that is about to stop."""
-FREEZE_SECONDS = 5.0
-"""How long standbys wait for each other's positions before a promotion."""
+FREEZE_SECONDS = 1.5
+"""How long standbys wait for each other's positions before a promotion. A busy Pacemaker notifies one after the other,
+and then this is lost time for each of them: `promote` has the last word anyway."""
 
 
 def patience(context: Context, seconds: float = STEP_SECONDS) -> Deadline:

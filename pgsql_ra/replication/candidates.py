@@ -154,11 +154,14 @@ def takeover(snapshot: Snapshot, heard: Heard, promoted: str) -> Heard:
 
     What that one holds beyond the synchronous standby was acknowledged to nobody, and a failover under way is not
     turned back for it. In async mode it holds commits that were acknowledged, and counts. So does a node whose
-    promotion was recorded and never came about: it holds what it began with.
+    promotion was recorded and never came about: it holds what it began with. And so does everybody where `promoted`
+    holds everything only because it holds all that such a primary has.
     """
     if snapshot.policy.mode is Mode.ASYNC:
         return heard
-    return {key: one for key, one in heard.items() if key == promoted.lower() or not _has_crashed(one)}
+    living = {key: one for key, one in heard.items() if key == promoted.lower() or not _has_crashed(one)}
+    proven = {one.node.key for one in holders(snapshot, living)}
+    return living if promoted.lower() in proven else heard
 
 
 def _has_crashed(one: Candidate) -> bool:

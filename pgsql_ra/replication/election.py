@@ -82,6 +82,9 @@ def elect(snapshot: Snapshot, server: Standby) -> Plan:
 def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
     """Before a promotion: say where this node's WAL ends, and let the best of those heard have the score.
 
+    In sync mode, too, although whoever may be promoted holds every acknowledged commit: a standby that has received
+    more than the new primary could not follow it.
+
     Run by every standby in the pre-promote notification. `promoted` is the node that Pacemaker is about to promote.
     """
     if server.position is None:

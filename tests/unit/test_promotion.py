@@ -9,6 +9,7 @@ from hypothesis import given
 from pgsql_ra.replication.changes import Plan, RememberPromotion, SetDataStatus, SetScore
 from pgsql_ra.replication.election import elect, freeze, heir, watch
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
@@ -471,10 +472,12 @@ class TestPromote:
         nodes = waiting(ALPHA, 0x90, LATEST), waiting(BETA, 0x80, STREAMING_SYNC)
         assert recorded(decided(seen(*nodes, lsn=0x90))) == [("record", BETA, DISCONNECT)]
 
-    def test_sync_a_disconnected_node_proves_nothing_against_a_crashed_former_primary(self) -> None:
-        """The former primary was alone: what it acknowledged is nowhere else, whatever others hold."""
-        nodes = waiting(ALPHA, 0x900, DISCONNECT), waiting(BETA, 0x80, LATEST)
-        assert decided(seen(*nodes, lsn=0x900)).refusal
+    def test_sync_one_that_holds_all_that_a_crashed_former_primary_has_may_be_promoted(self) -> None:
+        """Whatever is recorded of it: an election comes to the same result."""
+        nodes = waiting(ALPHA, 0x80, DISCONNECT), waiting(BETA, 0x80, LATEST)
+        assert recorded(decided(seen(*nodes)))
+        behind = waiting(ALPHA, 0x7F, DISCONNECT), waiting(BETA, 0x80, LATEST)
+        assert decided(seen(*behind, lsn=0x7F)).refusal
 
     def test_async_the_one_that_is_ahead_wins_even_if_it_crashed(self) -> None:
         nodes = waiting(ALPHA, 0x80, STREAMING_ASYNC, "100"), waiting(BETA, 0x90, LATEST)
@@ -589,3 +592,20 @@ class TestProperties:
                 node.position is not None and own.compare(node.position).value in ("newer", "equal") for node in heard
             )
         )
+
+    @given(snapshots(standbys))
+    def test_a_decision_stands_after_its_own_records(self, snapshot: Snapshot) -> None:
+        """The look that promotes comes after the one that writes them, and must not see another world."""
+        plan = decided(snapshot)
+        if plan.refusal or plan.waiting_for:
+            return
+        assert decided(after(snapshot, plan.changes)) == Plan()
+
+    @given(snapshots(standbys))
+    def test_whoever_is_elected_is_not_refused(self, snapshot: Snapshot) -> None:
+        """Otherwise an election and promote contradict each other for ever."""
+        plan = elected(snapshot)
+        raised = any(isinstance(change, SetScore) and change.score == SCORE_PRIMARY for change in plan.changes)
+        rivals = other_primaries(snapshot.cluster, snapshot.policy.node)
+        if raised and not rivals and not snapshot.contradiction:
+            assert not decided(snapshot).refusal
