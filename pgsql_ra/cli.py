@@ -53,6 +53,53 @@ def show(resource: str) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+@main.command()
+@click.argument("resource", default="pgsql")
+def why(resource: str) -> None:
+    """Why nobody is promoted: for each copy what is recorded of it, where its WAL ends, and the reason.
+
+    With a primary in place: what is recorded of each copy, and its promotion score.
+    """
+    from pgsql_ra.actions import allow
+    from pgsql_ra.actions.by_hand import context_of
+
+    try:
+        snapshot = allow.look(context_of(resource, QUERY_SECONDS))
+        if running := allow.primaries(snapshot):
+            click.echo(f"{', '.join(running)} is the primary")
+        if not snapshot.cluster.may_decide:
+            click.echo("this partition has NO QUORUM: nobody is promoted in it")
+        for name, reason in allow.explain(snapshot):
+            click.echo(f"{name}: {reason}")
+    except AgentError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("node")
+@click.argument("resource", default="pgsql")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def allow(node: str, resource: str, yes: bool) -> None:
+    """Say that NODE may be promoted although the better copies are gone for ever.
+
+    What the others had and NODE does not is lost with that, and they will have to be made anew. Without a primary, each
+    node's reason not to be one is shown first.
+    """
+    from pgsql_ra.actions import allow as override
+    from pgsql_ra.actions.by_hand import context_of
+
+    try:
+        context = context_of(resource, QUERY_SECONDS)
+        for name, reason in override.explain(override.look(context)):
+            click.echo(f"{name}: {reason}")
+        if not yes:
+            click.confirm(f"Promote {node}, and lose what only others have?", abort=True)
+        override.allow(context, node)
+        click.echo(f"{node} may be promoted now; Pacemaker does it as soon as its server runs")
+    except AgentError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("action", type=click.Choice(ACTIONS))
 @click.pass_context
