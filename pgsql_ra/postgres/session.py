@@ -159,7 +159,11 @@ def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: 
         # After a restart the received position is the start of a segment, and replay still runs through what is there:
         # where the WAL ends is known only when replay has come to its end.
         return Standby(pid, None, streaming, _slots(connection))
-    end = max(Lsn.parse(replay), Lsn.parse(receive) if receive else Lsn(0))
+    end = Lsn.parse(replay)
+    if wait_event not in _STARTUP_HAS_READ_ALL and receive:
+        # Not replayed yet, and this server's own all the same. Once replay waits for more, what lies beyond it is the
+        # beginning of a record whose end never came: nobody owns that, and the next timeline begins before it.
+        end = max(end, Lsn.parse(receive))
     timeline = max(timeline_at(pgdata, end, segment_bytes), (receiver or {}).get("timeline") or 0)
     return Standby(pid, Position(end, read_history(pgdata, timeline)), streaming, _slots(connection))
 

@@ -48,6 +48,7 @@ from pgsql_ra.replication.status import (
     SCORE_PRIMARY,
     STATUS_PRIMARY,
     data_status,
+    may_be_promoted,
 )
 from pgsql_ra.replication.synchronous import wait_for_each
 
@@ -76,8 +77,11 @@ def reconcile(snapshot: Snapshot, server: Primary) -> Plan:
         )
     promotion = _own_promotion(snapshot, server)
     own = tuple(_own(snapshot, server, promotion))
-    known = (name for name in snapshot.policy.peers if snapshot.cluster.node(name) is not None)
-    peers = tuple(Peer(snapshot, server, name, promotion) for name in known)
+    known = [name for name in snapshot.policy.peers if snapshot.cluster.node(name) is not None]
+    strangers = _strangers(snapshot, server)
+    # Let go like those that are about to stop: the record first, then the setting.
+    seen = replace(snapshot, leaving=snapshot.leaving | frozenset(strangers))
+    peers = tuple(Peer(seen, server, name, promotion) for name in (*known, *strangers))
     if snapshot.policy.mode is Mode.ASYNC:
         plan = Plan(own + tuple(change for peer in peers for change in _asynchronous(snapshot, server, peer)))
     elif snapshot.policy.method is Method.QUORUM:
@@ -89,6 +93,19 @@ def reconcile(snapshot: Snapshot, server: Primary) -> Plan:
         plan = wait_for_each(snapshot, server, own, peers)
     slots, concern = keep_slots(snapshot, server)
     return replace(plan, changes=(*plan.changes, *slots), stalled="; ".join(filter(None, (plan.stalled, concern))))
+
+
+def _strangers(snapshot: Snapshot, server: Primary) -> list[str]:
+    """Nodes that are not in node_list (any more), and that commits wait for or that a record makes promotable."""
+    return [
+        node.key
+        for node in snapshot.cluster.nodes
+        if node.key not in snapshot.policy.members
+        and (
+            node.key in server.synchronous.names
+            or (node.data_status and may_be_promoted(node.data_status, snapshot.policy.mode))
+        )
+    ]
 
 
 def release(snapshot: Snapshot, server: Primary) -> Plan:

@@ -14,8 +14,12 @@ has vanished then. So every promotion has a *number*, one more than the newest t
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from pgsql_ra.replication.lsn import Order, Position
+
+PARTIAL_RECORD_BYTES: Final = 16 << 20
+"""More than the beginning of a record that was received without its end: a whole segment."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,15 @@ class Promotion:
         return other is not None and self.stamp == other.stamp
 
     def is_held_by(self, position: Position) -> bool:
-        """Whether WAL that ends at `position` holds what this promotion's primary began with."""
-        return self.begin is None or position.compare(self.begin) in (Order.NEWER, Order.EQUAL)
+        """Whether WAL that ends at `position` holds what this promotion's primary began with.
+
+        Recovery ends with the last whole record, so the new timeline may begin a little before the end of what was
+        received.
+        """
+        if self.begin is None or position.compare(self.begin) in (Order.NEWER, Order.EQUAL):
+            return True
+        fork = position.history.left(self.begin.timeline)
+        return fork is not None and self.begin.lsn - fork < PARTIAL_RECORD_BYTES
 
 
 def newest(said: Iterable[Promotion | None]) -> Promotion | None:

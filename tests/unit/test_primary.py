@@ -663,6 +663,18 @@ class TestStrangeClusters:
         cluster = a_cluster(the_primary_node(), a_sync_node(BETA), a_node(GAMMA))
         assert plan_of(a_snapshot(server, cluster, members=(ALPHA, BETA))) == Plan()
 
+    def test_a_node_that_left_node_list_is_let_go_in_the_right_order(self) -> None:
+        server = a_primary(a_sync_walsender(BETA), a_walsender(GAMMA, pid=2), names=(BETA,))
+        cluster = a_cluster(the_primary_node(), a_sync_node(BETA), an_async_node(GAMMA))
+        snapshot = a_snapshot(server, cluster, members=(ALPHA, GAMMA))
+        first = plan_of(snapshot)
+        assert [bare(change) for change in first.changes if bare(change)[1] == BETA] == [
+            ("score", BETA, SCORE_NEVER),
+            ("record", BETA, DISCONNECT),
+        ]
+        assert not lets_go(first, BETA)
+        assert ("names", GAMMA) in changes_of(after(snapshot, first.changes))
+
     def test_a_primary_without_peers_waits_for_nobody(self) -> None:
         assert plan_of(a_snapshot(a_primary(), a_cluster(the_primary_node()))) == Plan()
 

@@ -80,6 +80,12 @@ class TestValues:
         assert NEW.is_held_by(at(0x180, 2))
         assert Promotion(7, BETA).is_held_by(at(0))
 
+    def test_a_record_that_was_received_in_part_is_not_missed(self) -> None:
+        """Timeline 2 begins at 0/100, the end of the last whole record; a few bytes more had come."""
+        promotion = Promotion(7, BETA, at(0x110))
+        assert promotion.is_held_by(at(0x180, 2))
+        assert not promotion.is_held_by(at(0x100))
+
 
 class TestWhoCounts:
     """A record is worth something only under the newest promotion."""
