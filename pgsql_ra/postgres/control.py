@@ -75,11 +75,18 @@ def _exists(pgdata: str, name: str) -> bool:
     return os.path.exists(os.path.join(pgdata, name))
 
 
+_DAMAGED = re.compile("CRC checksum does not match", re.IGNORECASE)
+"""A warning: on stdout in PostgreSQL 15 and 16, on stderr in 18 (src/bin/pg_controldata/pg_controldata.c)."""
+
+
 def read_control(pgdata: str, programs: Programs, deadline: Deadline) -> ControlData:
     """The control data of `pgdata`. ServerFailure with pg_controldata's own words if they cannot be read."""
     done = programs.run("pg_controldata", ["-D", pgdata], deadline)
     if done.returncode != 0:
         raise ServerFailure(f"the control file of {pgdata} cannot be read: {' '.join(done.stderr.split())}")
+    if _DAMAGED.search(done.stdout + done.stderr):
+        # It prints what it found all the same, and ends with success.
+        raise ServerFailure(f"the control file of {pgdata} is damaged: clone the primary anew with pg_basebackup")
     # A primary that crashed during an exclusive backup (before PostgreSQL 15) has a label too, but it was started here.
     is_backup = _exists(pgdata, "backup_label") and not _exists(pgdata, "postmaster.opts")
     return replace(parse_control(done.stdout), is_backup=is_backup)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pgsql_ra.ocf import Deadline
+from pgsql_ra.ocf import Deadline, ServerFailure
 from pgsql_ra.postgres.control import ClusterPhase, ControlData, end_of_wal, read_control
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.user import DatabaseUser
@@ -174,6 +174,18 @@ def test_a_stopped_standby_was_no_primary(agent: Agent, standby: Database, progr
 def test_a_crashed_standby_was_no_primary(standby: Database, programs: Programs) -> None:
     standby.crash()
     assert not control_of(standby, programs).was_primary
+
+
+def test_a_damaged_control_file_says_nothing(agent: Agent, standby: Database, programs: Programs) -> None:
+    standby.crash()
+    with (standby.data / "global" / "pg_control").open("r+b") as file:
+        file.write(bytes(512))
+    with pytest.raises(ServerFailure, match="is damaged"):
+        control_of(standby, programs)
+    done = agent.start()
+    assert done.code == 1
+    assert "the control file of" in done.reason
+    assert "is damaged" in done.reason
 
 
 def test_a_demoted_primary_that_stops_again(agent: Agent, primary: Database, programs: Programs) -> None:
