@@ -141,10 +141,15 @@ def _kill_group(pid: int, seconds: float) -> bool:
     """Kill a process and all that it started in its group, after so many seconds; False if it ended before."""
     try:
         identity = Identity.of(pid)
-        pause(seconds)
+    except LabError:
+        return False
+    pause(seconds)
+    try:
         if not identity.alive:
             return False
-        os.killpg(os.getpgid(pid), signal.SIGKILL)
-    except (LabError, ProcessLookupError):
+        if os.getpgid(pid) != pid:
+            raise LabError(f"process {pid} leads no group of its own: others would die with it")
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
         return False
     return True
