@@ -186,7 +186,7 @@ check: $(VENV_STAMP) ## Format, lint, types, meta-data and unit tests: quick, wi
 	$$bin/ruff check --quiet .
 	$$bin/mypy
 	$$bin/python -m pgsql_ra.metadata --check
-	$$bin/python -m pytest -q tests/unit -m 'not install and not tools'
+	$$bin/python -m pytest -q -n 2 tests/unit -m 'not install and not tools'
 
 $(POSTGRES_STAMP): requirements-postgres.lock $(VENV_STAMP)
 	@rm -rf '$(BUILD)/postgres'
@@ -197,7 +197,7 @@ $(POSTGRES_STAMP): requirements-postgres.lock $(VENV_STAMP)
 .PHONY: test
 test: packages $(VENV_STAMP) $(PRIVATE_STAMP) $(POSTGRES_STAMP) ## All tests: units, servers, whole clusters (as root)
 	@pytest='$(VENV)/bin/python -m pytest -q'
-	$$pytest tests/unit
+	$$pytest -n 2 tests/unit
 	for bin in $(POSTGRES_BINS); do
 	    echo "PostgreSQL in $$bin"
 	    PGSQL_RA_POSTGRES_BIN=$$bin $$pytest -n 3 tests/server

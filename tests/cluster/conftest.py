@@ -15,6 +15,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 ARTIFACTS = PROJECT / "tests" / ".artifacts"
 INSTALLED_AGENT = Path(os.environ.get("PGSQL_RA_AGENT", PROJECT / ".build" / "ocf"))
 """Where `make` installs the agent inside the checkout."""
+COMMAND = str(INSTALLED_AGENT.parent / "bin" / "pgsql-ra")
+"""And the command for people; the nodes see the checkout at its place."""
 
 Cluster = Callable[..., Lab]
 PHASES = pytest.StashKey[dict[str, pytest.TestReport]]()

@@ -3,7 +3,7 @@
 
 from functools import partial
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.conftest import COMMAND, Cluster
 from tests.cluster.support import (
     DISCONNECT,
     LATEST,
@@ -169,10 +169,10 @@ def test_nobody_is_promoted_until_a_person_says_so(cluster: Cluster) -> None:
     assert "pgsql-ra allow" in why(seen.node(standby.name))
     assert seen.promoted is None
 
-    said = standby.run(["pgsql-ra", "why"]).stdout
+    said = standby.run([COMMAND, "why"]).stdout
     assert standby.name in said
     assert DISCONNECT in said
-    standby.run(["pgsql-ra", "allow", standby.name, "--yes"])
+    standby.run([COMMAND, "allow", standby.name, "--yes"])
     lab.wait("it is promoted now", lambda now: now.promoted == standby.name, within=60)
 
 
