@@ -123,7 +123,7 @@ def _run(lab: Lab, schedule: Schedule, agent: Agent, scratch: Path, record: _Rec
             begin = time.monotonic()
             record.played = play(stage, schedule)
             heal_everything(stage, schedule)
-            record.settled = settle(stage)
+            record.settled = settle(stage, schedule)
             _last_commits(load, record)
         finally:
             stage.end_background()

@@ -123,6 +123,10 @@ LIMITED_DISKS = frozenset({Kind.DISK_FULL})
 """They need disks of a limited size."""
 OWN_CLOCKS = frozenset({Kind.CLOCK_JUMP})
 """They need nodes with clocks of their own."""
+ADMINISTRATIVE = frozenset(
+    {Kind.MOVE, Kind.NODE_STANDBY, Kind.KILL_STOP, Kind.KILL_PROMOTE, Kind.RESTART_PACEMAKER},
+)
+"""They write to the CIB, and so does what heals them; when parts of a cluster meet, the older CIB may win."""
 FIRST = frozenset({Kind.SLOW_FENCING, Kind.FAILING_FENCING})
 """They do nothing by themselves: they come before the others."""
 

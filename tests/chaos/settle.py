@@ -7,10 +7,11 @@ whose WAL went another way. The last two are written down: they took a person.
 """
 
 import time
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from tests.chaos.faults import FAULTS, boot
-from tests.chaos.schedule import Schedule
+from tests.chaos.schedule import ADMINISTRATIVE, Kind, Schedule
 from tests.chaos.stage import Stage
 from tests.cluster.support import data_status, is_redundant
 from tests.lab import LabError, Node, Status
@@ -68,9 +69,9 @@ def heal_everything(stage: Stage, schedule: Schedule) -> None:
     stage.note("everything is healed")
 
 
-def settle(stage: Stage) -> Settled:
+def settle(stage: Stage, schedule: Schedule) -> Settled:
     """The cluster is whole, or `problem` says what it was when the time was up."""
-    administrator = Administrator(stage)
+    administrator = Administrator(stage, schedule.kinds & ADMINISTRATIVE)
     begin = time.monotonic()
     deadline = begin + WHOLE_SECONDS * TIME_FACTOR
     settled = administrator.settled
@@ -109,9 +110,11 @@ def is_whole(seen: Status, rep_mode: str) -> bool:
 class Administrator:
     """Looks now and then, and does one thing at a time."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, orders: Set[Kind]) -> None:
+        """`orders` were given to the cluster in this run, and withdrawn: it may not have kept the latter."""
         self.settled = Settled()
         self._stage = stage
+        self._orders = orders
         self._since: dict[str, float] = {}
         self._said = ""
         self._next = time.monotonic() + PATIENCE_SECONDS
@@ -149,6 +152,8 @@ class Administrator:
                 node.name in self._stage.destroyed or (diverged and is_down)
             ):
                 self._copy(self._stage.lab.node(node.name), reasons)
+        for order in sorted(self._orders):
+            FAULTS[order].heal(self._stage, self._stage.lab.nodes, 0.0)
         if seen.failures:
             self._cleanup()
 
