@@ -37,6 +37,7 @@ PREFIX: Final = "OCF_RESKEY_"
 
 RepMode = Literal["none", "async", "sync", "slave"]
 SynchronousMethod = Literal["first", "quorum"]
+RejoinPolicy = Literal["safe", "rewind", "copy", "manual"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound=str)
@@ -648,6 +649,66 @@ class Parameters:
             server's configuration. It is made (mode 0700, owner pgdba) if it does not exist. It must survive a
             reboot, and belongs outside the data directory. A file PGSQL.lock in it, which ocf:heartbeat:pgsql leaves
             there, is removed when a start has found that the data fits.
+            """,
+    )
+    rejoin: Choice[RejoinPolicy] = Choice(
+        "safe",
+        ("safe", "rewind", "copy", "manual"),
+        reloadable=True,
+        shortdesc="How a copy that went too far comes back",
+        longdesc="""
+            What is done on a node whose data cannot follow the primary: it was the primary, crashed, and holds WAL that
+            the new primary never had; or it was away for so long that the primary does not have the WAL any more that
+            it needs. A copy that can follow always does so by itself.
+
+            safe: nothing. The failure says how much WAL is too much, and `pgsql-ra rejoin` on that node repairs it.
+
+            rewind: pg_rewind takes the node back to where the two parted. The server needs wal_log_hints=on or data
+            checksums, and the user in rejoin_user the rights named there. What is taken back is written to the log:
+            in rep_mode=sync nobody was told that it was committed.
+
+            copy: as rewind, and where that is impossible a new base backup is taken from the primary. The old data
+            directory is set aside (keep_old_data). The copy is made beside the data directory, which must not be a
+            mount point and needs as much free space as the database has.
+
+            manual: as ocf:heartbeat:pgsql. A primary makes a file PGSQL.lock in tmpdir, which demote removes when no
+            standby is left running; while it is there, no server starts on that node.
+            """,
+    )
+    rejoin_user = Text(
+        "",
+        reloadable=True,
+        shortdesc="Database user for pg_rewind and pg_basebackup",
+        longdesc="""
+            Database user at the primary (master_ip) for rejoin=rewind and rejoin=copy; if it is not set, the one of
+            repuser. It needs the attribute REPLICATION and for pg_rewind the right to connect to the database pgdb
+            (an entry in pg_hba.conf on every node), and either to be a superuser or, in that database: GRANT EXECUTE
+            ON FUNCTION pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), pg_read_binary_file(text),
+            pg_read_binary_file(text, bigint, bigint, boolean). With the role pg_checkpoint (PostgreSQL 15 and later)
+            it does not have to wait for the first checkpoint after a promotion. Its password belongs into the file
+            .pgpass of the user named in pgdba.
+            """,
+    )
+    keep_old_data = Integer(
+        1,
+        low=0,
+        high=100,
+        reloadable=True,
+        shortdesc="How many replaced data directories are kept",
+        longdesc="""
+            How many data directories that a new copy took the place of are kept on the node, beside the data directory
+            under its name with ".old-" and the time added. The oldest one beyond that is deleted after the next copy
+            was put in place; 0 deletes a replaced directory as soon as the new one is in place.
+            """,
+    )
+    keep_lost_wal = Boolean(
+        False,
+        reloadable=True,
+        shortdesc="Keep the WAL that pg_rewind throws away",
+        longdesc="""
+            If true, the WAL segments with what pg_rewind takes back are copied into a directory
+            lost-wal-TIMELINE-LSN in tmpdir first, for whoever wants to know what was in them (pg_waldump). Nothing
+            deletes it.
             """,
     )
     xlog_check_count = Integer(

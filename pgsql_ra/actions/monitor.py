@@ -4,23 +4,29 @@ work.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import AgentError, Exit, NotSafe, ServerFailure, is_probe, say_exit_reason
 from pgsql_ra.postgres.process import postmaster, server_processes
+
+if TYPE_CHECKING:
+    from pgsql_ra.replication.snapshot import Standby
 
 
 def monitor(context: Context) -> Exit:
     """NOT_RUNNING, SUCCESS for a standby (or a single instance), PROMOTED for a primary, FAILED_PROMOTED for a primary
     that does not answer. ServerFailure for another server that does not answer.
     """
+    probe = is_probe(context.action, context.environ)
+    if context.replicates and not probe:
+        await_repair(context)
     if not server_processes(context.pgdata):
         return Exit.NOT_RUNNING
     # From here on it takes SQL, whose driver costs more than all the rest.
     from pgsql_ra.actions.observe import describe, is_configured_as_standby, observe_server
     from pgsql_ra.replication.snapshot import Primary, Standby, Stopped
 
-    probe = is_probe(context.action, context.environ)
     state = observe_server(context, context.deadline.within(2.0 if probe else context.deadline.remaining() / 2))
     works = context.replicates and not probe and not context.parameters.problems
     match state:
@@ -28,9 +34,7 @@ def monitor(context: Context) -> Exit:
             return Exit.NOT_RUNNING
         case Standby():
             if works:
-                from pgsql_ra.actions.replicate import watch_primary
-
-                _without_failing(context, lambda: watch_primary(context, state))
+                _without_failing(context, lambda: keep_following(context, state))
             return Exit.SUCCESS
         case Primary():
             if not probe:
@@ -46,6 +50,37 @@ def monitor(context: Context) -> Exit:
                 say_exit_reason(context.environ, describe(state))
                 return Exit.FAILED_PROMOTED
             raise ServerFailure(describe(state))
+
+
+def await_repair(context: Context) -> None:
+    """If a repair of the data has the server down for a moment, wait for it: what is then, is the answer."""
+    from pgsql_ra.postgres.job import JobFile
+
+    job = JobFile(context.parameters.tmpdir).running()
+    if job is not None and job.holds_server:
+        from pgsql_ra.actions.rejoin import await_server
+
+        await_server(context)
+
+
+def keep_following(context: Context, server: "Standby") -> None:
+    """As a standby: what replicate.watch_primary does; if the primary cannot be followed, what the parameter rejoin
+    allows. NotSafe if it allows nothing.
+    """
+    from pgsql_ra.actions.replicate import watch_primary
+
+    try:
+        watch_primary(context, server)
+    except NotSafe:
+        from pgsql_ra.actions.rejoin import mend
+
+        if not mend(context, server):
+            raise
+    else:
+        if not server.streaming:
+            from pgsql_ra.actions.rejoin import mend
+
+            mend(context, server)
 
 
 def status(context: Context) -> Exit:

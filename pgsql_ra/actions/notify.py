@@ -9,7 +9,8 @@ here must cost nothing, and one that does has a deadline of its own. What each o
   post-stop    the primary goes on without a standby that stopped, or that was fenced
   post-start   a standby came: the primary takes it in; without a primary, the standbys elect one
   pre-promote  every standby says where its WAL ends, so that the newest one is promoted
-  post-promote every other node remembers the promotion
+  post-promote every other node remembers the promotion; a standby looks whether it can follow, in a process of its own
+               that nobody waits for
   pre-demote   a primary that is to be demoted only because its score was lost says again that it is the primary
 
 The others are not for us. After a promotion the monitors start at once and do what else is to be done.
@@ -125,6 +126,10 @@ def _remember(context: Context) -> None:
         from pgsql_ra.actions.replicate import remember_promotion
 
         remember_promotion(context)
+        if _runs_standby(context):
+            from pgsql_ra.actions.rejoin import mend_soon
+
+            mend_soon(context)
 
 
 def _freeze(context: Context) -> None:

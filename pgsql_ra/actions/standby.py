@@ -5,8 +5,8 @@ import os
 import shlex
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import NotInstalled, NotPermitted, NotSafe, ServerFailure
-from pgsql_ra.pacemaker.cib import read_cluster
+from pgsql_ra.actions.rejoin import LOCK_FILE, settle_data
+from pgsql_ra.ocf import NotInstalled, NotPermitted, ServerFailure
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.configuration import (
     RECOVERY_FILE,
@@ -17,16 +17,13 @@ from pgsql_ra.postgres.configuration import (
     synchronous_value,
     write_standby_signal,
 )
-from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
 from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
 from pgsql_ra.postgres.process import remove_stale_pid_file
 from pgsql_ra.postgres.server import last_words
-from pgsql_ra.replication.rejoin import LocalData, Refuse, decide_rejoin
 from pgsql_ra.replication.snapshot import Mode, SynchronousStandbys
 from pgsql_ra.replication.synchronous import first_setting
 
-LOCK_FILE = "PGSQL.lock"
 TARGET_PRIMARY_VERSION = 14
 STATISTICS_IN_MEMORY_VERSION = 15
 OLDEST_VERSION = 12
@@ -42,6 +39,11 @@ def bring_up_standby(context: Context) -> None:
     check_membership(context)
     major = check_data_directory(context)
     check_may_follow(context)
+    launch_standby(context, major)
+
+
+def launch_standby(context: Context, major: int) -> None:
+    """Start the server as a standby, its data being found to fit."""
     write_configuration(context, major)
     check_synchronous_names(context)
     write_standby_signal(context.pgdata, context.user)
@@ -130,19 +132,10 @@ def check_data_directory(context: Context) -> int:
 
 
 def check_may_follow(context: Context) -> None:
-    """The rule for former primaries (replication.rejoin), on facts from the control file and the WAL."""
-    control = read_control(context.pgdata, context.programs, context.deadline)
-    cluster = read_cluster(context.resource, context.deadline)
-    if control.was_primary:
-        limit = context.deadline.within(context.deadline.remaining() / 2)
-        end = end_of_wal(context.pgdata, control, context.programs, limit)
-    else:
-        end = least_end_of_wal(context.pgdata, control)
-    verdict = decide_rejoin(context.node, LocalData(control.was_primary, end), cluster)
-    if isinstance(verdict, Refuse):
-        raise NotSafe(verdict.because)
-    context.log.info(f"the server starts as a standby: {verdict.because}")
-    remove_shell_agent_lock(context, verdict.because)
+    """The rule for former primaries (replication.rejoin), and what the parameter rejoin allows to be done by it."""
+    because = settle_data(context)
+    context.log.info(f"the server starts as a standby: {because}")
+    remove_shell_agent_lock(context, because)
 
 
 def remove_shell_agent_lock(context: Context, because: str) -> None:

@@ -8,6 +8,7 @@ A failed stop gets the node fenced, and a stop that lies loses data, so this mod
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
 from pgsql_ra.ocf import Exit
+from pgsql_ra.postgres.job import JobFile
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.postgres.process import stop as stop_server
 
@@ -16,12 +17,32 @@ def stop(context: Context) -> Exit:
     """SUCCESS when nothing runs. DeadlineExceeded if a process cannot be ended."""
     if context.replicates:
         mark_not_promotable(context)
+        end_repair(context)
     if server_processes(context.pgdata):
         stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
         context.log.info(f"the server in {context.pgdata} is stopped")
     if context.replicates:
         mark_stopped(context)
     return Exit.SUCCESS
+
+
+def end_repair(context: Context) -> None:
+    """No repair works on the data directory any more. Only the stop that Pacemaker sends after a start that could not
+    wait for the end of a repair leaves it alone: it is what the next start needs.
+    """
+    file = JobFile(context.parameters.tmpdir)
+    job = file.running()
+    if job is None:
+        return
+    if job.spared and not server_processes(context.pgdata):
+        context.log.info(f"nothing runs; left alone: {job}")
+        try:
+            file.update(spared=False)
+        except OSError as error:
+            context.log.warning(f"the state of the repair cannot be written: {error}")
+        return
+    context.log.info(f"ended: {job}")
+    file.end(context.deadline.within(context.deadline.remaining() / 2))
 
 
 def escalation_seconds(context: Context) -> float:

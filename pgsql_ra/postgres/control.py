@@ -10,6 +10,7 @@ from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.wal import end_of_segments, newest_timeline, read_history, segment_bytes
 from pgsql_ra.replication.lsn import Lsn, Position
+from pgsql_ra.replication.rejoin import ChangedBlocks
 
 
 class ClusterPhase(Enum):
@@ -34,6 +35,9 @@ class ControlData:
     redo: Lsn
     minimum_recovery_end: Lsn
     minimum_recovery_timeline: int
+    system: str = ""
+    """The system identifier, equal on all copies of one database."""
+    changed_blocks: ChangedBlocks = ChangedBlocks.UNKNOWN
     is_backup: bool = False
     """A copy that was never started: pg_control and backup_label came along with a base backup."""
 
@@ -66,9 +70,19 @@ def parse_control(text: str) -> ControlData:
             redo=Lsn.parse(values["Latest checkpoint's REDO location"]),
             minimum_recovery_end=Lsn.parse(values["Minimum recovery ending location"]),
             minimum_recovery_timeline=int(values["Min recovery ending loc's timeline"]),
+            system=values.get("Database system identifier", ""),
+            changed_blocks=_changed_blocks(values),
         )
     except (KeyError, ValueError) as error:
         raise ServerFailure(f"pg_controldata printed something unexpected: {error}") from error
+
+
+def _changed_blocks(values: dict[str, str]) -> ChangedBlocks:
+    """As pg_rewind looks at it: checksums, or wal_log_hints when the server ran last (src/bin/pg_rewind)."""
+    hints, checksums = values.get("wal_log_hints setting"), values.get("Data page checksum version")
+    if hints is None or checksums is None:
+        return ChangedBlocks.UNKNOWN
+    return ChangedBlocks.LOGGED if hints == "on" or checksums != "0" else ChangedBlocks.NOT_LOGGED
 
 
 def _exists(pgdata: str, name: str) -> bool:

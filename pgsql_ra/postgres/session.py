@@ -87,7 +87,7 @@ def connect(
     if file is None:
         raise ServerFailure(f"the server in {pgdata} has no readable postmaster.pid")
     seconds = max(1.0, deadline.remaining())
-    with _alarm(seconds, f"the server in {pgdata} (process {file.pid}) to answer"), _clean_environment(user):
+    with alarm(seconds, f"the server in {pgdata} (process {file.pid}) to answer"), clean_environment(user):
         try:
             with user.acting():
                 connection = psycopg.connect(
@@ -194,7 +194,7 @@ def _walsender(row: dict[str, Any]) -> Walsender:
 
 
 @contextmanager
-def _alarm(seconds: float, waiting_for: str) -> Iterator[None]:
+def alarm(seconds: float, waiting_for: str) -> Iterator[None]:
     """Raise DeadlineExceeded in this thread after `seconds`; libpq alone would wait for ever on a stopped server."""
     if threading.current_thread() is not threading.main_thread():
         yield  # tests only: an action is a process with one thread
@@ -213,7 +213,7 @@ def _alarm(seconds: float, waiting_for: str) -> Iterator[None]:
 
 
 @contextmanager
-def _clean_environment(user: DatabaseUser) -> Iterator[None]:
+def clean_environment(user: DatabaseUser) -> Iterator[None]:
     """libpq takes PG* variables and the home directory (.pgpass) from the environment: the user's, not Pacemaker's."""
     saved = {name: value for name, value in os.environ.items() if name.startswith("PG") or name == "HOME"}
     for name in saved:

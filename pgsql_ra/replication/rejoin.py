@@ -1,28 +1,93 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether a data directory may follow the cluster's primary as it is.
+"""Whether a data directory may follow the cluster's primary as it is, and what has to be done to it if it may not.
 
 The law (SAFETY: "The former primary"). A former primary may hold WAL that the new one never saw. It follows as it is
 only if its WAL ends at or before the point where the new primary's timeline left its own; both ends are read, not
-guessed.
+guessed. What goes too far is thrown away only where the policy says so, and never without saying how much.
+
+  * No primary: nothing can be compared with it, and nothing be copied. A whole directory may run as a standby, which
+    throws nothing away; one in which a rewind was broken off may not run at all.
+  * pg_rewind needs checksums or wal_log_hints on this node (it reads from the WAL which blocks were changed), and a
+    timeline of the primary's own that began after the two parted: it takes equal timelines for equal data.
+  * A copy needs none of that, but never replaces the data of another database system.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
-from pgsql_ra.replication.lsn import History, Position
+from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.snapshot import ClusterState
 
 
+class Rejoin(Enum):
+    """The parameter `rejoin`: what the agent may do by itself to a copy that cannot follow."""
+
+    SAFE = "safe"
+    REWIND = "rewind"
+    COPY = "copy"
+    MANUAL = "manual"
+
+    @property
+    def may_rewind(self) -> bool:
+        """Whether pg_rewind is allowed."""
+        return self in (Rejoin.REWIND, Rejoin.COPY)
+
+    @property
+    def may_copy(self) -> bool:
+        """Whether a new base backup is allowed."""
+        return self is Rejoin.COPY
+
+
+class ChangedBlocks(Enum):
+    """Whether the WAL names every block that was changed, which pg_rewind depends on."""
+
+    LOGGED = "logged"
+    NOT_LOGGED = "not logged"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class LocalData:
-    """What lies in the data directory of a server that is not running.
+    """What lies in the data directory of a server, which runs as a standby or not at all.
 
-    `end` is where its valid WAL ends, None if that could not be found. For a standby it is how far it must replay at
-    least before it is consistent, which is known without reading WAL.
+    `end` is where its valid WAL ends, None if that could not be found. For a standby that does not run it is how far it
+    must replay at least before it is consistent, which is known without reading WAL.
     """
 
     was_primary: bool
     end: Position | None = None
+    system: str = ""
+    """PostgreSQL's system identifier; "" if it is not known."""
+    changed_blocks: ChangedBlocks = ChangedBlocks.UNKNOWN
+    broken_off: str = ""
+    """What was done to this directory and not ended, so that it must not be started; "" if nothing."""
+    lock: str = ""
+    """The lock file of ocf:heartbeat:pgsql, if there is one."""
+    cannot_rewind: str = ""
+    """Why an attempt to rewind it failed without changing it; "" if there was none."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What the running primary says of itself over the replication protocol."""
+
+    system: str
+    history: History
+    lacks: str = ""
+    """Its words if it does not have the WAL any more that this standby needs next; "" if it has, or was not asked."""
+
+
+@dataclass(frozen=True)
+class LostWal:
+    """WAL that the primary never had: from `begin` on `timeline` to `end`, which may lie on a later timeline."""
+
+    timeline: int
+    begin: Lsn
+    end: Lsn
+
+    def __str__(self) -> str:
+        return f"{self.end - self.begin} bytes of WAL ({self.begin} to {self.end}, timeline {self.timeline})"
 
 
 @dataclass(frozen=True)
@@ -33,49 +98,182 @@ class Follow:
 
 
 @dataclass(frozen=True)
+class Rewind:
+    """pg_rewind has to bring it back to where the primary left its timeline; `lost` None if the end is not known."""
+
+    because: str
+    lost: LostWal | None = None
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A new copy of the primary has to take its place."""
+
+    because: str
+    lost: LostWal | None = None
+
+
+@dataclass(frozen=True)
 class Refuse:
     """Starting it would throw WAL away, or nobody can tell."""
 
     because: str
+    lost: LostWal | None = None
 
 
-def decide_rejoin(node: str, local: LocalData, cluster: ClusterState) -> Follow | Refuse:
-    """May this node's data follow the primary that runs now?"""
+Verdict = Follow | Rewind | Copy | Refuse
+_ADVICE = "See it with `pgsql-ra rejoin --dry-run`, repair it with `pgsql-ra rejoin`, or set the parameter rejoin"
+
+
+def decide_rejoin(
+    node: str,
+    local: LocalData,
+    cluster: ClusterState,
+    policy: Rejoin = Rejoin.SAFE,
+    upstream: Upstream | None = None,
+) -> Verdict:
+    """May this node's data follow the primary that runs now, and if not, what may be done about it?"""
     primaries = other_primaries(cluster, node.lower())
+    if policy is Rejoin.MANUAL and local.lock:
+        return Refuse(f"{node} was a primary, and rejoin=manual: rebuild its data if need be, then remove {local.lock}")
     if not primaries:
-        return Follow("no other node is the primary: the election decides")
+        if local.broken_off:
+            return Refuse(f"{local.broken_off}, and there is no primary to go on from: start another node first")
+        return Follow(f"no other node is the primary: the election decides{_outlook(node, local, cluster)}")
     if len(primaries) > 1:
         return Refuse(f"{', '.join(primaries)} run as primaries at the same time")
-    primary = cluster.node(primaries[0])
-    record = primary.record if primary else None
-    if not local.was_primary:
-        if primary and record and local.end and not local.end.leads_to(record):
-            return Refuse(beyond_fork(node, local.end, primary.name, record))
-        return Follow("it was a standby")
-    if primary is None or record is None:
+    state = cluster.node(primaries[0])
+    name = state.name if state else primaries[0]
+    if upstream and upstream.system and local.system and upstream.system != local.system:
         return Refuse(
-            f"{node} was a primary, and {primaries[0]} has not recorded where its timeline came from. {_ADVICE}"
+            f"the data of {node} are another database's than those of {name} (system identifiers {local.system} and"
+            f" {upstream.system}): check pgdata and master_ip; the agent does not replace them"
         )
-    if local.end is None:
-        return Refuse(f"{node} was a primary, and the end of its WAL cannot be found with pg_waldump. {_ADVICE}")
-    if record.timeline != local.end.timeline and local.end.leads_to(record):
-        return Follow(f"its WAL ends at {local.end.lsn}, before {primary.name} left timeline {local.end.timeline}")
-    return Refuse(beyond_fork(node, local.end, primary.name, record))
+    history = upstream.history if upstream else state.record if state else None
+    if local.broken_off:
+        return _repair(node, local, policy, local.broken_off, None, upstream)
+    return _compare(node, local, name, history, policy, upstream)
 
 
-_ADVICE = "Rebuild it from the primary (pg_rewind, or pg_basebackup), then crm_resource --cleanup"
+def _compare(
+    node: str, local: LocalData, primary: str, history: History | None, policy: Rejoin, upstream: Upstream | None
+) -> Verdict:
+    if history is None and local.was_primary:
+        return Refuse(f"{node} was a primary, and {primary} has not recorded where its timeline came from. {_ADVICE}")
+    if local.end is None and local.was_primary:
+        because = f"{node} was a primary, and the end of its WAL cannot be found with pg_waldump"
+        return _repair(node, local, policy, because, None, upstream)
+    if history is None or local.end is None:
+        return Follow("it was a standby")
+    if not _continues(local, history):
+        lost = lost_wal(local.end, history)
+        return _repair(node, local, policy, _beyond(node, local.end, primary, history), lost, upstream)
+    if upstream and upstream.lacks:
+        return _replace(policy, f"{primary} does not have the WAL any more that {node} needs: {upstream.lacks}")
+    if not local.was_primary:
+        return Follow("it was a standby")
+    return Follow(f"its WAL ends at {local.end.lsn}, before {primary} left timeline {local.end.timeline}")
+
+
+def _continues(local: LocalData, history: History) -> bool:
+    """Whether the primary's WAL goes on where this one ends. A former primary's own timeline nobody else continues."""
+    if local.end is None or not local.end.leads_to(history):
+        return False
+    return not local.was_primary or history.timeline != local.end.timeline
+
+
+def _repair(
+    node: str, local: LocalData, policy: Rejoin, because: str, lost: LostWal | None, upstream: Upstream | None
+) -> Verdict:
+    """Rewind if that can work, else copy; Refuse if the policy allows neither."""
+    cannot = _why_no_rewind(node, local, upstream)
+    if policy.may_rewind and not cannot:
+        return Rewind(because, lost)
+    if policy.may_copy:
+        return Copy(f"{because} ({cannot})", lost)
+    if policy.may_rewind:
+        because = f"{cannot}. {because}"
+    return Refuse(f"{because}. {_ADVICE}", lost)
+
+
+def _why_no_rewind(node: str, local: LocalData, upstream: Upstream | None) -> str:
+    """Why pg_rewind cannot help; "" if it can."""
+    if local.broken_off:
+        # The first attempt has overwritten some of the WAL that names the blocks to fetch.
+        return "pg_rewind cannot help a second time"
+    if local.cannot_rewind:
+        return f"pg_rewind cannot help: {local.cannot_rewind}"
+    if local.changed_blocks is ChangedBlocks.NOT_LOGGED:
+        return f"pg_rewind cannot help: {node} has neither wal_log_hints=on nor data checksums"
+    if local.end and upstream and parting(local.end.history, upstream.history) is None:
+        return "pg_rewind cannot help: the two have no timeline in common"
+    if local.end and upstream and upstream.history.timeline == local.end.timeline:
+        return f"pg_rewind cannot help: both are on timeline {local.end.timeline}"
+    return ""
+
+
+def _replace(policy: Rejoin, because: str) -> Verdict:
+    return Copy(because) if policy.may_copy else Refuse(f"{because}. {_ADVICE}")
+
+
+def _outlook(node: str, local: LocalData, cluster: ClusterState) -> str:
+    """What the records of promotions say of this copy while no primary is up; "" if they have nothing against it."""
+    others = [each for each in cluster.nodes if each.key != node.lower() and each.record]
+    newest = max(others, key=lambda each: each.record.timeline if each.record else 0, default=None)
+    if newest is None or newest.record is None or local.end is None:
+        return ""
+    if newest.record.timeline <= local.end.timeline or local.end.leads_to(newest.record):
+        return ""
+    return f"; {newest.name} was promoted last, and {_gap(node, local.end, newest.name, newest.record)}"
+
+
+def parting(first: History, second: History) -> tuple[int, Lsn | None] | None:
+    """The last timeline that two histories share, and where the first of them left it (None: neither did).
+
+    None if they share none, so that nothing is known to be equal.
+    """
+    common = None
+    for (timeline, left, begin), (other, other_left, other_begin) in zip(_spans(first), _spans(second), strict=False):
+        if timeline != other or (begin is not None and other_begin is not None and begin != other_begin):
+            break
+        ends = [end for end in (left, other_left) if end is not None]
+        common = (timeline, min(ends, default=None))
+        if left != other_left:
+            break
+    return common
+
+
+def _spans(history: History) -> list[tuple[int, Lsn | None, Lsn | None]]:
+    """Each timeline of a history, where it was left (None: it is the last one) and where it began (None: at first)."""
+    timelines = [*(timeline for timeline, _ in history.forks), history.timeline]
+    left = [*(fork for _, fork in history.forks), None]
+    return list(zip(timelines, left, [None, *left[:-1]], strict=True))
+
+
+def lost_wal(end: Position, history: History) -> LostWal | None:
+    """What a server that ends there has and one with this history has not; None if that cannot be told."""
+    parted = parting(end.history, history)
+    if parted is None or parted[1] is None or parted[1] >= end.lsn:
+        return None
+    return LostWal(parted[0], parted[1], end.lsn)
 
 
 def beyond_fork(node: str, end: Position, primary: str, record: History) -> str:
-    """The sentence for WAL on this node that the primary does not have."""
-    fork = record.left(end.timeline)
+    """The sentence for WAL on this node that the primary does not have, with what to do about it."""
+    return f"{_beyond(node, end, primary, record)}. {_ADVICE}"
+
+
+def _beyond(node: str, end: Position, primary: str, record: History) -> str:
     if record.timeline == end.timeline:
-        return f"{node} was a primary, and {primary} is one on the same timeline {end.timeline}. {_ADVICE}"
+        return f"{node} was a primary, and {primary} is one on the same timeline {end.timeline}"
+    return _gap(node, end, primary, record)
+
+
+def _gap(node: str, end: Position, primary: str, record: History) -> str:
+    fork = record.left(end.timeline)
     if fork is None:
-        return (
-            f"{node} is on timeline {end.timeline}, where {primary} (timeline {record.timeline}) never was. {_ADVICE}"
-        )
+        return f"{node} is on timeline {end.timeline}, where {primary} (timeline {record.timeline}) never was"
     return (
         f"{end.lsn - fork} bytes of WAL on {node} are not in the cluster: it ends at {end.lsn}, {primary} left timeline"
-        f" {end.timeline} at {fork}. {_ADVICE}"
+        f" {end.timeline} at {fork}"
     )

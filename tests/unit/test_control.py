@@ -8,6 +8,7 @@ import pytest
 from pgsql_ra.ocf import ServerFailure
 from pgsql_ra.postgres.control import ClusterPhase, ControlData, parse_control
 from pgsql_ra.replication.lsn import Lsn
+from pgsql_ra.replication.rejoin import ChangedBlocks
 
 TEXT = """\
 pg_control version number:            1300
@@ -30,11 +31,34 @@ Data page checksum version:           0
 """
 """PostgreSQL 15, shortened."""
 
-CLEAN = ControlData(ClusterPhase.SHUT_DOWN, 3, Lsn(0x1511A88), Lsn(0x1511A50), Lsn(0), 0)
+CLEAN = ControlData(
+    ClusterPhase.SHUT_DOWN,
+    3,
+    Lsn(0x1511A88),
+    Lsn(0x1511A50),
+    Lsn(0),
+    0,
+    "7711444395985399001",
+    ChangedBlocks.NOT_LOGGED,
+)
 
 
 def test_it_is_read() -> None:
     assert parse_control(TEXT) == CLEAN
+
+
+@pytest.mark.parametrize(
+    ("text", "changed_blocks"),
+    [
+        pytest.param(
+            TEXT.replace("hints setting:                off", "hints setting: on"), ChangedBlocks.LOGGED, id="hints"
+        ),
+        pytest.param(TEXT.replace("version:           0", "version: 1"), ChangedBlocks.LOGGED, id="checksums"),
+        pytest.param(TEXT.replace("wal_log_hints", "new_name"), ChangedBlocks.UNKNOWN, id="not said"),
+    ],
+)
+def test_whether_the_wal_names_every_changed_block(text: str, changed_blocks: ChangedBlocks) -> None:
+    assert parse_control(text).changed_blocks is changed_blocks
 
 
 @pytest.mark.parametrize("phase", ClusterPhase)

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from pgsql_ra.parameters import FALSE_WORDS, PREFIX, TRUE_WORDS, Parameters, Problem, slot_name
 
 # ocf:heartbeat:pgsql: what configurations and scripts rely on.
-ADDED = {"synchronous_node_count": "1", "synchronous_method": "first", "strict": "false", "max_lag": "0"}
+ADDED = {
+    "synchronous_node_count": "1",
+    "synchronous_method": "first",
+    "strict": "false",
+    "max_lag": "0",
+    "rejoin": "safe",
+    "rejoin_user": "",
+    "keep_old_data": "1",
+    "keep_lost_wal": "false",
+}
 """Parameters that ocf:heartbeat:pgsql does not have."""
 SHELL_AGENT_DEFAULTS = {
     "pgctl": "/usr/bin/pg_ctl",

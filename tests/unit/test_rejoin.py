@@ -1,15 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whether a data directory may follow the primary that runs now."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
-from pgsql_ra.replication.rejoin import Follow, LocalData, Refuse, decide_rejoin
+from pgsql_ra.replication.rejoin import (
+    ChangedBlocks,
+    Copy,
+    Follow,
+    LocalData,
+    LostWal,
+    Refuse,
+    Rejoin,
+    Rewind,
+    Upstream,
+    decide_rejoin,
+    parting,
+)
 from pgsql_ra.replication.snapshot import Membership, NodeState
-from tests.unit.builders import ALPHA, BETA, GAMMA, a_cluster, a_node, at, the_primary_node
+from tests.unit.builders import ALPHA, BETA, GAMMA, a_cluster, a_history, a_node, at, the_primary_node
 from tests.unit.strategies import copies
-from tests.unit.wal import Wal, is_prefix, position_of
+from tests.unit.wal import RECORD_BYTES, Wal, is_prefix, position_of
 
 FORMER = LocalData(was_primary=True, end=at(0x100))
 NO_RECORD = a_node(BETA, role=the_primary_node().role)
@@ -79,8 +94,8 @@ def test_two_primaries_are_nothing_to_choose_from() -> None:
 
 def test_a_refusal_says_what_to_do() -> None:
     verdict = decide_rejoin(ALPHA, LocalData(True), a_cluster(the_primary_node(BETA, 2)))
-    assert "pg_rewind" in verdict.because
-    assert "--cleanup" in verdict.because
+    assert "pgsql-ra rejoin" in verdict.because
+    assert "parameter rejoin" in verdict.because
 
 
 def test_this_nodes_own_record_is_not_another_primary() -> None:
@@ -96,3 +111,128 @@ def test_no_wal_of_a_former_primary_is_thrown_away(pair: tuple[Wal, Wal]) -> Non
     verdict = decide_rejoin(ALPHA, LocalData(True, position_of(own)), a_cluster(a_node(ALPHA), node))
     if isinstance(verdict, Follow):
         assert is_prefix(own, primary)
+
+
+SYSTEM = "7711444395985399001"
+LOGGED, NOT_LOGGED = ChangedBlocks.LOGGED, ChangedBlocks.NOT_LOGGED
+TOO_FAR = LocalData(was_primary=True, end=at(0x110), system=SYSTEM, changed_blocks=LOGGED)
+NO_HINTS = replace(TOO_FAR, changed_blocks=NOT_LOGGED)
+FITS = LocalData(was_primary=False, end=at(0x80), system=SYSTEM, changed_blocks=LOGGED)
+ON_SAME = replace(TOO_FAR, end=at(0x180, 2))
+BROKEN_OFF = replace(FITS, broken_off="pg_rewind was broken off")
+TRIED = replace(TOO_FAR, cannot_rewind="the WAL it needs is gone")
+THE_PRIMARY = Upstream(SYSTEM, a_history(2))
+LACKS = replace(THE_PRIMARY, lacks="requested WAL segment has already been removed")
+STRANGER = replace(THE_PRIMARY, system="1")
+UNRELATED = Upstream(SYSTEM, History(9, ((8, Lsn(0x10)),)))
+
+
+@pytest.mark.parametrize(
+    ("local", "upstream", "safe", "rewind", "copy", "words"),
+    [
+        pytest.param(FITS, THE_PRIMARY, Follow, Follow, Follow, "", id="it fits"),
+        pytest.param(TOO_FAR, THE_PRIMARY, Refuse, Rewind, Rewind, "16 bytes of WAL", id="too far"),
+        pytest.param(TOO_FAR, None, Refuse, Rewind, Rewind, "16 bytes of WAL", id="too far, by the record alone"),
+        pytest.param(NO_HINTS, THE_PRIMARY, Refuse, Refuse, Copy, "16 bytes of WAL", id="changes are not logged"),
+        pytest.param(TRIED, THE_PRIMARY, Refuse, Refuse, Copy, "16 bytes of WAL", id="pg_rewind was tried"),
+        pytest.param(ON_SAME, THE_PRIMARY, Refuse, Refuse, Copy, "same timeline 2", id="two on one timeline"),
+        pytest.param(TOO_FAR, UNRELATED, Refuse, Refuse, Copy, "never was", id="no timeline in common"),
+        pytest.param(LocalData(True, None), THE_PRIMARY, Refuse, Rewind, Rewind, "end of its WAL", id="no end"),
+        pytest.param(FITS, LACKS, Refuse, Refuse, Copy, "already been removed", id="its WAL is gone"),
+        pytest.param(BROKEN_OFF, THE_PRIMARY, Refuse, Refuse, Copy, "broken off", id="work was broken off"),
+        pytest.param(TOO_FAR, STRANGER, Refuse, Refuse, Refuse, "another database", id="another database"),
+        pytest.param(FITS, STRANGER, Refuse, Refuse, Refuse, "another database", id="another database that fits"),
+    ],
+)
+def test_the_policy_decides(
+    local: LocalData, upstream: Upstream | None, safe: type, rewind: type, copy: type, words: str
+) -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
+    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy, upstream) for policy in Rejoin}
+    assert type(verdicts[Rejoin.SAFE]) is safe
+    assert type(verdicts[Rejoin.MANUAL]) is safe
+    assert type(verdicts[Rejoin.REWIND]) is rewind
+    assert type(verdicts[Rejoin.COPY]) is copy
+    assert all(words in verdict.because for verdict in verdicts.values())
+
+
+def test_a_refused_rewind_names_its_reason_first() -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
+    refusal = decide_rejoin(ALPHA, NO_HINTS, cluster, Rejoin.REWIND, THE_PRIMARY)
+    assert "wal_log_hints" in refusal.because[:127]
+
+
+def test_what_is_thrown_away_is_named() -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
+    verdict = decide_rejoin(ALPHA, TOO_FAR, cluster, Rejoin.REWIND, THE_PRIMARY)
+    assert isinstance(verdict, Rewind)
+    assert verdict.lost == LostWal(1, Lsn(0x100), Lsn(0x110))
+    assert "16 bytes" in str(verdict.lost)
+
+
+def test_the_running_primary_knows_better_than_its_record() -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 1))
+    assert isinstance(decide_rejoin(ALPHA, FORMER, cluster), Refuse)
+    assert isinstance(decide_rejoin(ALPHA, FORMER, cluster, upstream=THE_PRIMARY), Follow)
+
+
+@pytest.mark.parametrize("policy", Rejoin)
+def test_without_a_primary_nothing_starts_from_half_a_directory(policy: Rejoin) -> None:
+    assert isinstance(decide_rejoin(ALPHA, BROKEN_OFF, a_cluster(a_node(BETA)), policy), Refuse)
+
+
+def test_the_record_of_an_absent_primary_says_what_will_come() -> None:
+    absent = a_node(BETA, Membership.CLEAN, record=a_history(2))
+    verdict = decide_rejoin(ALPHA, TOO_FAR, a_cluster(a_node(ALPHA), absent))
+    assert isinstance(verdict, Follow)
+    assert "16 bytes of WAL" in verdict.because
+    assert "bytes" not in decide_rejoin(ALPHA, FORMER, a_cluster(a_node(ALPHA), absent)).because
+
+
+def test_the_shell_agents_lock_counts_in_its_own_mode_only() -> None:
+    cluster, locked = a_cluster(the_primary_node(BETA, 2)), replace(FORMER, lock="/var/lib/pgsql/tmp/PGSQL.lock")
+    refusal = decide_rejoin(ALPHA, locked, cluster, Rejoin.MANUAL)
+    assert isinstance(refusal, Refuse)
+    assert locked.lock in refusal.because
+    assert isinstance(decide_rejoin(ALPHA, FORMER, cluster, Rejoin.MANUAL), Follow)
+    assert isinstance(decide_rejoin(ALPHA, locked, cluster, Rejoin.SAFE), Follow)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "common"),
+    [
+        pytest.param(a_history(1), a_history(1), (1, None), id="the same"),
+        pytest.param(a_history(1), a_history(2), (1, Lsn(0x100)), id="one is the other's past"),
+        pytest.param(a_history(3), a_history(2), (2, Lsn(0x200)), id="and the other way round"),
+        pytest.param(a_history(2), History(2, ((1, Lsn(0x80)),)), (1, Lsn(0x80)), id="one number, two promotions"),
+        pytest.param(a_history(2), History(3, ((1, Lsn(0x80)),)), (1, Lsn(0x80)), id="two branches"),
+        pytest.param(a_history(1), History(9, ((8, Lsn(1)),)), None, id="strangers"),
+    ],
+)
+def test_parting(first: History, second: History, common: tuple[int, Lsn | None] | None) -> None:
+    assert parting(first, second) == common
+    assert parting(second, first) == common
+
+
+@given(copies(), st.sampled_from(Rejoin), st.booleans(), st.sampled_from(ChangedBlocks))
+def test_nothing_follows_past_the_fork_whatever_the_policy(
+    pair: tuple[Wal, Wal], policy: Rejoin, asked: bool, changed_blocks: ChangedBlocks
+) -> None:
+    own, primary = pair
+    history = position_of(primary).history
+    record = None if asked else history
+    node = NodeState(BETA, Membership.MEMBER, role=the_primary_node().role, record=record)
+    local = LocalData(True, position_of(own), SYSTEM, changed_blocks)
+    upstream = Upstream(SYSTEM, history) if asked else None
+    verdict = decide_rejoin(ALPHA, local, a_cluster(a_node(ALPHA), node), policy, upstream)
+    if isinstance(verdict, Follow):
+        assert is_prefix(own, primary)
+    elif verdict.lost is not None:
+        kept = verdict.lost.begin // RECORD_BYTES
+        assert own[:kept] == primary[:kept], "nothing that both hold counts as lost"
+        assert len(primary) <= kept or own[kept] != primary[kept], "all that the primary lacks counts as lost"
+    if isinstance(verdict, Rewind):
+        assert policy.may_rewind
+        assert changed_blocks is not ChangedBlocks.NOT_LOGGED
+    if isinstance(verdict, Copy):
+        assert policy.may_copy

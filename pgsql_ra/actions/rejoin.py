@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A copy that cannot follow the primary is brought back, as far as the parameter rejoin allows: the facts, the
+decision, and waiting for the work (actions.repair), which may take longer than any action.
+
+  start     a server that is not running: the work is begun and waited for. If it takes longer than the action may, the
+            start fails, the work goes on, and at its end asks Pacemaker for another start.
+  monitor   a standby that runs and has diverged, or lacks WAL that is gone: the work is begun beside it. While the
+            work needs the server down, a monitor waits for its end, and then says what is.
+  notify    after a promotion the same at once, in a process of its own: the virtual IP waits for notifications.
+"""
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pgsql_ra.actions.context import Context
+from pgsql_ra.ocf import AgentError, Deadline, NotSafe
+from pgsql_ra.pacemaker.cib import read_cluster
+from pgsql_ra.postgres.base_copy import Swap, carry_out
+from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
+from pgsql_ra.postgres.job import JobFile, JobState, detach, own_identity, started_at
+from pgsql_ra.replication.primary import other_primaries
+from pgsql_ra.replication.rejoin import (
+    Copy,
+    Follow,
+    LocalData,
+    Refuse,
+    Rejoin,
+    Rewind,
+    Upstream,
+    Verdict,
+    decide_rejoin,
+)
+from pgsql_ra.replication.snapshot import ClusterState, Standby
+
+if TYPE_CHECKING:
+    from pgsql_ra.postgres.upstream import PrimaryServer
+
+LOCK_FILE = "PGSQL.lock"
+IDENTIFY_SECONDS = 8.0
+SETTLE_SECONDS = 60.0
+"""How long after a promotion a standby is given to read all of its WAL before its position is compared."""
+
+
+def job_file(context: Context) -> JobFile:
+    """The job of this data directory."""
+    return JobFile(context.parameters.tmpdir)
+
+
+def examine(context: Context, policy: Rejoin, running: Standby | None = None, cannot_rewind: str = "") -> Verdict:
+    """What is to be done with this node's data: the facts of control file, WAL, cluster and primary, then the decision.
+
+    `running` is the server if it runs as a standby.
+    """
+    cluster = read_cluster(context.resource, context.deadline)
+    local = replace(local_data(context, running), cannot_rewind=cannot_rewind)
+    upstream = ask_primary(context, cluster, local, running)
+    return decide_rejoin(context.node, local, cluster, policy, upstream)
+
+
+def local_data(context: Context, running: Standby | None) -> LocalData:
+    """What lies in the data directory."""
+    control = read_control(context.pgdata, context.programs, context.deadline)
+    was_primary = control.was_primary and running is None
+    broken_off = job_file(context).read().broken_off
+    if running is not None:
+        end = running.position
+    elif was_primary:
+        limit = context.deadline.within(context.deadline.remaining() / 2)
+        end = end_of_wal(context.pgdata, control, context.programs, limit)
+    else:
+        end = least_end_of_wal(context.pgdata, control)
+    lock = context.files.path(LOCK_FILE)
+    return LocalData(
+        was_primary=was_primary,
+        end=end,
+        system=control.system,
+        changed_blocks=control.changed_blocks,
+        # Somebody has put a base backup, or a finished rewind, in its place meanwhile.
+        broken_off="" if control.is_backup else broken_off,
+        lock=lock if os.path.exists(lock) else "",
+    )
+
+
+def ask_primary(context: Context, cluster: ClusterState, local: LocalData, running: Standby | None) -> Upstream | None:
+    """What the primary says of itself; None if there is not exactly one or if it cannot be asked."""
+    if len(other_primaries(cluster, context.node.lower())) != 1:
+        return None
+    next_needed = running.position if running and not running.streaming else None
+    # A standby with an archive may find there what the primary does not have any more.
+    if context.parameters.restore_command or (local.end and not _is_followed(local, cluster, context.node)):
+        next_needed = None
+    try:
+        limit = context.deadline.within(min(IDENTIFY_SECONDS, context.deadline.remaining() / 3))
+        return primary_server(context).identify(limit, next_needed)
+    except AgentError as error:
+        context.log.info(f"the primary's history is taken from its record in the cluster: {error}")
+        return None
+
+
+def _is_followed(local: LocalData, cluster: ClusterState, node: str) -> bool:
+    return isinstance(decide_rejoin(node, local, cluster), Follow)
+
+
+def primary_server(context: Context) -> "PrimaryServer":
+    """The running primary, as this node reaches it."""
+    from pgsql_ra.actions.standby import only_from_primary
+    from pgsql_ra.postgres.upstream import PrimaryServer
+
+    given = context.parameters
+    major = read_major(context.pgdata)
+    options = only_from_primary(major, given.primary_conninfo_opt)
+    return PrimaryServer(given.master_ip, given.pgport, given.rejoin_user or given.repuser, options, context.user)
+
+
+def read_major(pgdata: str) -> int:
+    """PostgreSQL's major version of a data directory that was checked."""
+    with open(os.path.join(pgdata, "PG_VERSION"), encoding="ascii") as file:
+        return int(file.read().partition(".")[0])
+
+
+def policy_of(context: Context) -> Rejoin:
+    """The parameter rejoin."""
+    return Rejoin(context.parameters.rejoin)
+
+
+def settle_data(context: Context) -> str:
+    """Before the server is started as a standby: its data may follow the primary, repaired if need be. Returns why.
+
+    NotSafe if they may not and nothing may be done about it, or if the repair takes longer than this action may.
+    """
+    file = job_file(context)
+    finish_swap(context)
+    if file.running():
+        await_job(context, file)
+        finish_swap(context)
+    verdict = examine(context, policy_of(context))
+    if isinstance(verdict, Rewind | Copy):
+        context.log.warning(f"the data cannot be followed as they are: {verdict.because}")
+        begin(context, verdict)
+        await_job(context, file)
+        if failed := file.read().result:
+            raise NotSafe(failed)
+        verdict = examine(context, policy_of(context))
+    if not isinstance(verdict, Follow):
+        raise NotSafe(verdict.because)
+    if file.read().pid:
+        file.update(waiter=0, waiter_begun=0, spared=False, broken_off="", result="")
+    return verdict.because
+
+
+def finish_swap(context: Context) -> None:
+    """A new copy that was being put in place when its job ended is put in place."""
+    file = job_file(context)
+    swaps = file.read().swaps
+    if swaps and not file.running():
+        context.log.warning(f"putting the new copy of {context.pgdata} in place, which was broken off")
+        carry_out(tuple(Swap(*swap) for swap in swaps))
+        file.update(swaps=(), broken_off="")
+
+
+def begin(context: Context, verdict: Rewind | Copy, policy: Rejoin | None = None) -> bool:
+    """The work is under way, in a process that outlives this one. False if another one was faster."""
+    context.files.prepare_directory()
+    file = job_file(context)
+    lock = file.acquire()
+    if lock is None:
+        return False
+    with file.changing():
+        kept = file.read()
+        file.write(
+            JobState(
+                phase="begins",
+                broken_off=kept.broken_off,
+                shown=kept.shown,
+                result="the repair was broken off",
+            )
+        )
+    action, environ = context.action, context.environ
+    wanted = policy or policy_of(context)
+
+    def work() -> None:
+        from pgsql_ra.actions.repair import run_job
+
+        run_job(Context(action, environ), lock, verdict, wanted)
+
+    detach(work, lock)
+    os.close(lock)
+    return True
+
+
+def await_job(context: Context, file: JobFile) -> None:
+    """The job has ended. NotSafe with how far it is if it takes longer than this action may; it goes on then, and at
+    its end asks Pacemaker for another start.
+    """
+    pid, begun = own_identity()
+    file.update(waiter=pid, waiter_begun=begun, spared=True)
+    margin = min(2.0, context.deadline.remaining() / 4)
+    limit = Deadline(context.deadline.remaining() - margin)
+    while (job := file.running()) is not None:
+        if job.pid and started_at(job.pid) != job.begun:
+            file.end(limit)  # it was killed, and what it had started still runs
+        if limit.remaining() <= 0:
+            with file.changing():
+                state = file.read()
+                file.write(state._replace(waiter=0, waiter_begun=0))
+            raise NotSafe(f"{job}: this node joins by itself when that is done (cancel it: pgsql-ra rejoin --cancel)")
+        limit.pause("the repair of the data directory", 0.05)
+
+
+def await_server(context: Context) -> None:
+    """If a job has the server down, wait until it is up again, as long as this action has half of its time left."""
+    file = job_file(context)
+    limit = context.deadline.within(context.deadline.remaining() / 2)
+    while limit.remaining() > 0 and (job := file.running()) is not None and job.holds_server:
+        limit.pause("the repair of the data directory", 0.05)
+
+
+def mend(context: Context, server: Standby) -> bool:
+    """A running standby that cannot follow the primary is being repaired; False if it need not or may not be.
+
+    What must not be done is told in the log and in the node attribute.
+    """
+    if (job := job_file(context).running()) is not None:
+        context.log.debug(f"repair of the data directory: {job}")
+        return True
+    if server.position is None or server.streaming:
+        return False
+    verdict = examine(context, policy_of(context), server)
+    if isinstance(verdict, Rewind | Copy):
+        context.log.warning(f"this standby cannot follow: {verdict.because}")
+        return begin(context, verdict)
+    from pgsql_ra.actions.repair import show
+
+    if isinstance(verdict, Refuse):
+        context.log.warning(f"this standby cannot follow: {verdict.because}")
+        show(context, f"refused: {verdict.because}")
+    return False
+
+
+def mend_soon(context: Context) -> None:
+    """After a promotion elsewhere: look whether this standby can follow, in a process that nobody waits for."""
+    action, environ = context.action, context.environ
+    detach(lambda: _mend_when_settled(Context(action, environ)))
+
+
+def _mend_when_settled(context: Context) -> None:
+    from pgsql_ra.actions.observe import observe_server
+
+    context.deadline = Deadline(SETTLE_SECONDS)
+    try:
+        while True:
+            server = observe_server(context, context.deadline)
+            if not isinstance(server, Standby) or server.streaming:
+                return
+            cluster = read_cluster(context.resource, context.deadline)
+            primaries = [cluster.node(name) for name in other_primaries(cluster, context.node.lower())]
+            record = primaries[0].record if len(primaries) == 1 and primaries[0] else None
+            if record is not None and server.position is not None:
+                break
+            context.deadline.pause("the primary's record", 0.2)
+        if not server.position.leads_to(record):
+            # By the record alone: the primary's address comes up only after the notifications.
+            mend(context, server)
+    except AgentError as error:
+        context.log.info(f"left for the next monitor: {error}")

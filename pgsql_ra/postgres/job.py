@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Work on a data directory that outlives the action that began it: a process in a session of its own.
+
+Pacemaker kills the process group of an action that takes too long; a copy of a large database takes hours. There is one
+job at a time for each data directory: it holds a lock, which the kernel releases with its last process, so whether one
+runs is never guessed. What it does, and what is to be done at its end, is in a file in `tmpdir` that survives a reboot.
+
+`stop` uses this module, so it loads nothing that could be missing.
+"""
+
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, NoReturn
+
+from pgsql_ra.ocf import AgentError, Deadline
+
+LOCK_FILE = "rejoin.lock"
+STATE_FILE = "rejoin.state"
+HIGHEST_INHERITED = 256
+CANCEL_SECONDS = 10.0
+"""How long a job may take to end properly before it is killed."""
+
+
+class Cancelled(AgentError):
+    """The job was told to end."""
+
+
+class JobState(NamedTuple):
+    """What a job says of itself, and what it leaves behind.
+
+    `pid` and `begun` (clock ticks after boot, as in /proc) name its process, `waiter` and `waiter_begun` the action
+    that waits for its end (0 if none does any more).
+    """
+
+    pid: int = 0
+    begun: int = 0
+    phase: str = ""
+    """For people."""
+    percent: int | None = None
+    """How far the phase is; None if nobody knows."""
+    holds_server: bool = False
+    """The server is down because of the job, which starts it again."""
+    waiter: int = 0
+    waiter_begun: int = 0
+    spared: bool = False
+    """The next `stop` is the one by which Pacemaker cleans up after a failed start, and leaves the job alone."""
+    broken_off: str = ""
+    """What is done to the data directory just now; if no job runs, it was not ended, and no server may start."""
+    swaps: tuple[tuple[str, str, str], ...] = ()
+    """Renamings that are under way (postgres.base_copy.Swap); whoever finds them carries them out."""
+    result: str = ""
+    """Why the last job failed; "" if it did not."""
+    shown: str = ""
+    """The value of the node attribute that says how it stands."""
+
+    def __str__(self) -> str:
+        return self.phase if self.percent is None else f"{self.phase} {self.percent} %"
+
+
+class JobFile:
+    """The state of the job of one data directory, in the agent's own directory."""
+
+    def __init__(self, tmpdir: str) -> None:
+        self._lock = os.path.join(tmpdir, LOCK_FILE)
+        self._path = os.path.join(tmpdir, STATE_FILE)
+
+    def read(self) -> JobState:
+        """What it says; an empty state if there is none, or if it cannot be read."""
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                known = json.load(file)
+            known["swaps"] = tuple((current, new, old) for current, new, old in known.get("swaps", ()))
+            return JobState(**{name: known[name] for name in JobState._fields if name in known})
+        except (OSError, ValueError, TypeError):
+            return JobState()
+
+    def write(self, state: JobState) -> None:
+        """Replace it in one step that survives a crash."""
+        beside = f"{self._path}.new"
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(state._asdict(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self._path)
+        directory = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Within this context nobody else reads and then writes the state (job and actions both do)."""
+        descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def update(self, **changes: object) -> JobState:
+        """Change some fields."""
+        with self.changing():
+            state = self.read()._replace(**changes)  # type: ignore[arg-type]
+            self.write(state)
+        return state
+
+    def is_awaited(self) -> bool:
+        """Whether the action that waits for the job's end still lives."""
+        state = self.read()
+        return bool(state.waiter) and started_at(state.waiter) == state.waiter_begun
+
+    def running(self) -> JobState | None:
+        """The job that runs now; None if there is none. Costs two system calls."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDWR)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self.read()
+        finally:
+            os.close(descriptor)
+        return None
+
+    def acquire(self) -> int | None:
+        """Become the one job: a descriptor that holds the lock while it, or a child that inherits it, is open."""
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def end(self, deadline: Deadline) -> None:
+        """No job works on the data directory afterwards. DeadlineExceeded if one cannot be ended."""
+        state = self.running()
+        if state is None:
+            return
+        # Work in place cannot be given up without making the directory worthless, so it gets what time there is.
+        seconds = deadline.remaining() / 2
+        proper = deadline.within(seconds if state.broken_off else min(CANCEL_SECONDS, seconds))
+        if started_at(state.pid) == state.begun:
+            _signal(state.pid, signal.SIGTERM)
+        while self.running() and proper.remaining() > 0:
+            deadline.pause("the repair of the data directory to end", 0.02)
+        while self.running():
+            # A server that the job started is in another session (pg_ctl makes one for it).
+            for pid in session_members(state.pid):
+                _signal(pid, signal.SIGKILL)
+            deadline.pause("the processes that repair the data directory to end", 0.05)
+
+
+def detach(work: Callable[[], None], lock: int | None = None) -> None:
+    """Run `work` in a process of its own session, of which Pacemaker knows nothing; return at once.
+
+    Nothing is inherited but the memory and the descriptor `lock`: output left open would keep Pacemaker waiting.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        # The grandchild is nobody's to wait for; its session has its number.
+        if os.fork() == 0:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(null, standard)
+            for descriptor in range(3, HIGHEST_INHERITED):
+                if descriptor != lock:
+                    _close(descriptor)
+            os.chdir("/")
+            work()
+    finally:
+        os._exit(0)
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        return  # it was not open
+
+
+def raise_cancelled(_number: int, _frame: object) -> NoReturn:
+    """A signal handler: the job ends at the next step of Python, its children by whoever waits for them."""
+    raise Cancelled("the repair was cancelled")
+
+
+def started_at(pid: int) -> int:
+    """When a process was started, in clock ticks after boot; 0 if it is gone. With its number it names it for good."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            words = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if words[0] in ("Z", "X") else int(words[19])
+
+
+def session_members(session: int) -> list[int]:
+    """All processes of the session whose leader has, or had, this number: it is not given away while one is left."""
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if session and _session(pid) == session]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
+def own_identity() -> tuple[int, int]:
+    """This process, for the state file."""
+    return os.getpid(), started_at(os.getpid())
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
