@@ -2,6 +2,7 @@
 """The command `pgsql-ra` for people: what the cluster knows of a resource, and the agent's actions by hand."""
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,12 @@ from pgsql_ra.agent import ACTIONS
 from pgsql_ra.agent import main as run_action
 from pgsql_ra.ocf import AgentError, Deadline
 
+if TYPE_CHECKING:
+    from pgsql_ra.postgres.job import JobState
+
 QUERY_SECONDS = 10.0
+REJOIN_SECONDS = 60.0
+"""For finding out what is to be done; the work itself takes as long as it takes."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,6 +102,42 @@ def allow(node: str, resource: str, yes: bool) -> None:
             click.confirm(f"Promote {node}, and lose what only others have?", abort=True)
         override.allow(context, node)
         click.echo(f"{node} may be promoted now; Pacemaker does it as soon as its server runs")
+    except AgentError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("resource", default="pgsql")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--cancel", is_flag=True, help="End a repair that is under way on this node.")
+def rejoin(resource: str, dry_run: bool, yes: bool, cancel: bool) -> None:
+    """Bring the data of this node back behind the primary, whatever the parameter rejoin of RESOURCE says.
+
+    It shows what was found: whether the data fit, and if not, how much WAL and how many transactions the primary does
+    not have. Then pg_rewind is run, or where that is impossible a new copy made; the old data are set aside.
+    """
+    from pgsql_ra.actions import by_hand
+    from pgsql_ra.replication.rejoin import Copy, Rejoin, Rewind
+
+    try:
+        context = by_hand.context_of(resource, REJOIN_SECONDS)
+        if cancel:
+            click.echo("ended" if by_hand.cancel(context) else "no repair is under way")
+            return
+        verdict = by_hand.find_out(context, Rejoin.COPY)
+        click.echo("\n".join(by_hand.explain(context, verdict)))
+        if dry_run or not isinstance(verdict, Rewind | Copy):
+            return
+        if not yes:
+            click.confirm("Do it?", abort=True)
+        with click.progressbar(length=100, label="repair", item_show_func=lambda phase: phase) as bar:
+
+            def tell(job: JobState) -> None:
+                bar.update(max(0, (job.percent or 0) - bar.pos), job.phase)
+
+            by_hand.repair_in_foreground(context, verdict, tell)
+        click.echo("done: Pacemaker starts the server here, or it runs already")
     except AgentError as error:
         raise click.ClickException(str(error)) from error
 

@@ -2,6 +2,7 @@
 """demote: the primary is down, and a standby is left behind unless this transition stops the instance anyway."""
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.manual import release_lock
 from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
 from pgsql_ra.actions.observe import is_configured_as_standby
 from pgsql_ra.actions.stop import escalation_seconds
@@ -26,6 +27,8 @@ def demote(context: Context) -> Exit:
         stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
         context.log.info("the primary is stopped")
     mark_stopped(context)
+    if context.parameters.rejoin == "manual" and not release_lock(context):
+        return Exit.SUCCESS
     if not stops_next:
         from pgsql_ra.actions.standby import bring_up_standby
         from pgsql_ra.actions.validate_all import require_valid_parameters

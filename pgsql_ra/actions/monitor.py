@@ -15,12 +15,32 @@ if TYPE_CHECKING:
 
 
 def monitor(context: Context) -> Exit:
+    """What `look` finds. If that was because a repair of the data had the server down for a moment, look again when it
+    is over.
+    """
+    probe = is_probe(context.action, context.environ)
+    if probe or not context.replicates:
+        return look(context, probe)
+    from pgsql_ra.postgres.job import JobFile
+
+    repair = JobFile(context.parameters.tmpdir)
+    before = repair.last_downtime()
+    try:
+        found = look(context, probe)
+        trouble = None
+    except AgentError as error:
+        found, trouble = Exit.GENERIC, error
+    if found in (Exit.SUCCESS, Exit.PROMOTED) or not repaired_meanwhile(context, before):
+        if trouble:
+            raise trouble
+        return found
+    return look(context, probe)
+
+
+def look(context: Context, probe: bool) -> Exit:
     """NOT_RUNNING, SUCCESS for a standby (or a single instance), PROMOTED for a primary, FAILED_PROMOTED for a primary
     that does not answer. ServerFailure for another server that does not answer.
     """
-    probe = is_probe(context.action, context.environ)
-    if context.replicates and not probe:
-        await_repair(context)
     if not server_processes(context.pgdata):
         return Exit.NOT_RUNNING
     # From here on it takes SQL, whose driver costs more than all the rest.
@@ -52,15 +72,19 @@ def monitor(context: Context) -> Exit:
             raise ServerFailure(describe(state))
 
 
-def await_repair(context: Context) -> None:
-    """If a repair of the data has the server down for a moment, wait for it: what is then, is the answer."""
+def repaired_meanwhile(context: Context, before: str) -> bool:
+    """Whether a repair of the data has the server down, or had it down since `before`; the end of that is waited for,
+    as long as half of the action's time is left.
+    """
     from pgsql_ra.postgres.job import JobFile
 
-    job = JobFile(context.parameters.tmpdir).running()
-    if job is not None and job.holds_server:
-        from pgsql_ra.actions.rejoin import await_server
-
-        await_server(context)
+    repair = JobFile(context.parameters.tmpdir)
+    if repair.last_downtime() == before and not ((job := repair.running()) and job.holds_server):
+        return False
+    limit = context.deadline.within(context.deadline.remaining() / 2)
+    while limit.remaining() > 0 and (job := repair.running()) and job.holds_server:
+        limit.pause("the repair of the data directory", 0.05)
+    return True
 
 
 def keep_following(context: Context, server: "Standby") -> None:

@@ -145,8 +145,25 @@ def _freeze(context: Context) -> None:
     if not _runs_standby(context):
         withdraw_position(context)
         return
+    promoted = min(notification.promote)
     try:
-        freeze_position(context, min(notification.promote))
+        freeze_position(context, promoted)
     except AgentError:
         withdraw_position(context)
         raise
+    if context.node.lower() in notification.demote:
+        _tell_missed_checkpoint(context, promoted)
+
+
+def _tell_missed_checkpoint(context: Context, promoted: str) -> None:
+    """As the primary that was just demoted: say so if the one that takes over did not receive its last WAL."""
+    from pgsql_ra.pacemaker.cib import read_cluster
+    from pgsql_ra.replication.lsn import Order
+
+    cluster = read_cluster(context.resource, context.deadline)
+    own, heir = (node.position if (node := cluster.node(name)) else None for name in (context.node, promoted))
+    if own and heir and own.compare(heir) not in (Order.EQUAL, Order.OLDER):
+        context.log.warning(
+            f"{promoted} did not receive the shutdown checkpoint of this node: its WAL ends at {heir.lsn}, ours at"
+            f" {own.lsn}; if it is promoted all the same, this node has to be rewound"
+        )

@@ -2,6 +2,7 @@
 """promote: this standby becomes the primary, after the records say that nobody else may."""
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.manual import make_lock
 from pgsql_ra.actions.observe import describe, observe_server
 from pgsql_ra.actions.replicate import prepare_promotion, reconcile_standbys
 from pgsql_ra.actions.stop import escalation_seconds
@@ -22,6 +23,8 @@ def promote(context: Context) -> Exit:
     if isinstance(state, Standby):
         state = prepare_promotion(context)
         if isinstance(state, Standby):
+            if context.parameters.rejoin == "manual":
+                make_lock(context)
             if context.parameters.restart_on_promote:
                 _restart_as_primary(context)
             else:

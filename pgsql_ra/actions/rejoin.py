@@ -10,10 +10,10 @@ decision, and waiting for the work (actions.repair), which may take longer than 
 """
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.manual import LOCK_FILE
 from pgsql_ra.ocf import AgentError, Deadline, NotSafe
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.postgres.base_copy import Swap, carry_out
@@ -36,7 +36,6 @@ from pgsql_ra.replication.snapshot import ClusterState, Standby
 if TYPE_CHECKING:
     from pgsql_ra.postgres.upstream import PrimaryServer
 
-LOCK_FILE = "PGSQL.lock"
 IDENTIFY_SECONDS = 8.0
 SETTLE_SECONDS = 60.0
 """How long after a promotion a standby is given to read all of its WAL before its position is compared."""
@@ -47,14 +46,14 @@ def job_file(context: Context) -> JobFile:
     return JobFile(context.parameters.tmpdir)
 
 
-def examine(context: Context, policy: Rejoin, running: Standby | None = None, cannot_rewind: str = "") -> Verdict:
+def examine(context: Context, policy: Rejoin, running: Standby | None = None, ask: bool = True) -> Verdict:
     """What is to be done with this node's data: the facts of control file, WAL, cluster and primary, then the decision.
 
-    `running` is the server if it runs as a standby.
+    `running` is the server if it runs as a standby. Without `ask` the primary's record in the cluster has to do.
     """
     cluster = read_cluster(context.resource, context.deadline)
-    local = replace(local_data(context, running), cannot_rewind=cannot_rewind)
-    upstream = ask_primary(context, cluster, local, running)
+    local = local_data(context, running)
+    upstream = ask_primary(context, cluster, local, running) if ask else None
     return decide_rejoin(context.node, local, cluster, policy, upstream)
 
 
@@ -208,15 +207,7 @@ def await_job(context: Context, file: JobFile) -> None:
         limit.pause("the repair of the data directory", 0.05)
 
 
-def await_server(context: Context) -> None:
-    """If a job has the server down, wait until it is up again, as long as this action has half of its time left."""
-    file = job_file(context)
-    limit = context.deadline.within(context.deadline.remaining() / 2)
-    while limit.remaining() > 0 and (job := file.running()) is not None and job.holds_server:
-        limit.pause("the repair of the data directory", 0.05)
-
-
-def mend(context: Context, server: Standby) -> bool:
+def mend(context: Context, server: Standby, ask: bool = True) -> bool:
     """A running standby that cannot follow the primary is being repaired; False if it need not or may not be.
 
     What must not be done is told in the log and in the node attribute.
@@ -226,7 +217,7 @@ def mend(context: Context, server: Standby) -> bool:
         return True
     if server.position is None or server.streaming:
         return False
-    verdict = examine(context, policy_of(context), server)
+    verdict = examine(context, policy_of(context), server, ask)
     if isinstance(verdict, Rewind | Copy):
         context.log.warning(f"this standby cannot follow: {verdict.because}")
         return begin(context, verdict)
@@ -261,6 +252,6 @@ def _mend_when_settled(context: Context) -> None:
             context.deadline.pause("the primary's record", 0.2)
         if not server.position.leads_to(record):
             # By the record alone: the primary's address comes up only after the notifications.
-            mend(context, server)
+            mend(context, server, ask=False)
     except AgentError as error:
         context.log.info(f"left for the next monitor: {error}")

@@ -39,6 +39,8 @@ SHOW_SECONDS = 5.0
 ALONE_SECONDS = 60.0
 """After so long without Pacemaker on this node the job ends: nobody would stop it any more."""
 COUNT_SECONDS = 60.0
+LAUNCH_SECONDS = 0.5
+"""How long a server that was just started may take to show that it serves this directory."""
 OWN_FILES = "rejoin.files"
 CLEAN = (ClusterPhase.SHUT_DOWN, ClusterPhase.SHUT_DOWN_IN_RECOVERY)
 
@@ -188,14 +190,15 @@ class _Job:
         self.say("waiting for the primary")
         primary = self.await_primary()
         if isinstance(verdict, Rewind):
+            self.tell_lost(verdict.lost)
             try:
-                self.rewind(verdict, primary)
+                self.rewind(primary)
             except CannotRewind as error:
                 if not self.policy.may_copy:
                     if ran:
                         self.bring_up()
                     raise NotSafe(f"pg_rewind cannot help ({error}); {verdict.because}") from error
-                verdict = Copy(f"{error}; {verdict.because}", verdict.lost)
+                verdict = Copy(f"{error}; {verdict.because}")
                 if ran:
                     self.bring_up()
         if isinstance(verdict, Copy):
@@ -209,7 +212,7 @@ class _Job:
         limit = Deadline(PRIMARY_SECONDS)
         while True:
             try:
-                primary.identify(limit)
+                found = primary.identify(limit)
             except Cancelled:
                 raise
             except AgentError as error:
@@ -217,12 +220,17 @@ class _Job:
                     raise
                 limit.pause(str(error), 0.1)
             else:
+                own = read_control(self.context.pgdata, self.context.programs, self.context.deadline).system
+                if own and found.system != own:
+                    raise NotSafe(
+                        f"the server at {self.context.parameters.master_ip} has another database than this node"
+                        f" (system identifiers {found.system} and {own}): check pgdata and master_ip"
+                    )
                 return primary
 
-    def rewind(self, verdict: Rewind, primary: PrimaryServer) -> None:
+    def rewind(self, primary: PrimaryServer) -> None:
         """The data directory is the primary's as of where they parted; own files are as they were."""
         context, given = self.context, self.context.parameters
-        self.tell_lost(verdict.lost)
         self.say("waiting for the primary's checkpoint")
         primary.checkpoint(given.pgdb, self.context.deadline.within(PRIMARY_SECONDS * 2))
         self.stop()
@@ -302,7 +310,7 @@ class _Job:
         """The server is down, and the monitor knows why."""
         context = self.context
         if server_processes(context.pgdata):
-            self.file.update(holds_server=True)
+            self.file.update(holds_server=True, downtimes=self.file.read().downtimes + 1)
             stop_server(context.pgdata, float(context.parameters.stop_escalate), context.deadline, context.log)
 
     def bring_up(self) -> None:
@@ -310,7 +318,13 @@ class _Job:
         from pgsql_ra.actions.standby import launch_standby
 
         self.say("starting the server")
-        launch_standby(self.context, read_major(self.context.pgdata))
+        try:
+            launch_standby(self.context, read_major(self.context.pgdata))
+        except Cancelled:
+            # Whoever ends this job believes afterwards that nothing starts here any more.
+            time.sleep(LAUNCH_SECONDS)
+            stop_server(self.context.pgdata, 1.0, self.context.deadline, self.context.log)
+            raise
         self.file.update(holds_server=False)
 
     def tell_lost(self, lost: LostWal | None) -> None:

@@ -5,7 +5,8 @@ import os
 import shlex
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.actions.rejoin import LOCK_FILE, settle_data
+from pgsql_ra.actions.manual import LOCK_FILE
+from pgsql_ra.actions.rejoin import settle_data
 from pgsql_ra.ocf import NotInstalled, NotPermitted, ServerFailure
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.configuration import (
@@ -17,6 +18,7 @@ from pgsql_ra.postgres.configuration import (
     synchronous_value,
     write_standby_signal,
 )
+from pgsql_ra.postgres.control import read_control
 from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
 from pgsql_ra.postgres.process import remove_stale_pid_file

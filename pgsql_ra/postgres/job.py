@@ -44,6 +44,8 @@ class JobState(NamedTuple):
     """How far the phase is; None if nobody knows."""
     holds_server: bool = False
     """The server is down because of the job, which starts it again."""
+    downtimes: int = 0
+    """How often the job has stopped the server."""
     waiter: int = 0
     waiter_begun: int = 0
     spared: bool = False
@@ -109,6 +111,11 @@ class JobFile:
             state = self.read()._replace(**changes)  # type: ignore[arg-type]
             self.write(state)
         return state
+
+    def last_downtime(self) -> str:
+        """Names the last time that a job stopped the server, for comparison."""
+        state = self.read()
+        return f"{state.pid} {state.begun} {state.downtimes}"
 
     def is_awaited(self) -> bool:
         """Whether the action that waits for the job's end still lives."""

@@ -64,8 +64,6 @@ class LocalData:
     """What was done to this directory and not ended, so that it must not be started; "" if nothing."""
     lock: str = ""
     """The lock file of ocf:heartbeat:pgsql, if there is one."""
-    cannot_rewind: str = ""
-    """Why an attempt to rewind it failed without changing it; "" if there was none."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +199,6 @@ def _why_no_rewind(node: str, local: LocalData, upstream: Upstream | None) -> st
     if local.broken_off:
         # The first attempt has overwritten some of the WAL that names the blocks to fetch.
         return "pg_rewind cannot help a second time"
-    if local.cannot_rewind:
-        return f"pg_rewind cannot help: {local.cannot_rewind}"
     if local.changed_blocks is ChangedBlocks.NOT_LOGGED:
         return f"pg_rewind cannot help: {node} has neither wal_log_hints=on nor data checksums"
     if local.end and upstream and parting(local.end.history, upstream.history) is None:

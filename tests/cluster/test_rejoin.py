@@ -2,14 +2,18 @@
 """A former primary, or a standby that was away too long, comes back by itself: as it is, rewound, or copied anew."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 from tests.cluster.conftest import Cluster
 from tests.cluster.support import data_status, is_redundant, start, writing
 from tests.lab import Configuration, Lab
 from tests.lab.cib_view import Status
+from tests.lab.crm import CLONE
+from tests.lab.layout import PGDATA, TMPDIR
 from tests.lab.node import Node
-from tests.lab.processes import Identity
+from tests.lab.processes import Identity, name_of, parent_of
+from tests.lab.waiting import eventually
 
 
 def streams(seen: Status, node: str) -> bool:
@@ -44,13 +48,109 @@ def diverge(lab: Lab, primary: Node) -> None:
         receiver.signal(signal.SIGCONT)
 
 
-def test_a_crashed_primary_that_has_diverged_is_rewound(cluster: Cluster) -> None:
+def took_over(former: str, seen: Status) -> bool:
+    """Another node is the primary and has the virtual address."""
+    return seen.promoted not in (None, former) and seen.location() == seen.promoted
+
+
+def test_a_primary_that_crashed_and_diverged_is_rewound(cluster: Cluster) -> None:
     lab = cluster(nodes=2)
     start(lab, Configuration(parameters={"rejoin": "rewind", "keep_lost_wal": "true"}))
     victim = lab.primary()
     with writing(lab):
         diverge(lab, victim)
-        lab.wait("another node took over", lambda now: now.promoted not in (None, victim.name), within=60)
+        lab.wait("another node took over", partial(took_over, victim.name), within=60)
         lab.wait("redundant again, nothing done by hand", is_redundant, within=60)
-    assert "thrown away:" in victim.log_text()
-    assert victim.sql("SELECT count(*) FROM pg_class WHERE relname = 'lost'") == "0"
+        assert "1 transactions that the primary does not have" in victim.log_text()
+        assert victim.sql("SELECT count(*) FROM pg_class WHERE relname = 'lost'") == "0"
+        assert victim.run(["sh", "-c", f"ls {TMPDIR}/lost-wal-*/0*"]).stdout.split()
+        # The same again for the other one, which crashes once more before it is back.
+        second = lab.primary()
+        diverge(lab, second)
+        lab.wait("the first one took over", partial(took_over, second.name), within=60)
+        second.crash_postgres()
+        lab.wait("redundant again", is_redundant, within=90)
+    assert "BUG" not in victim.log_text() + second.log_text()
+
+
+def test_a_primary_that_lost_power_returns(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    start(lab, Configuration(parameters={"rejoin": "rewind"}))
+    victim = lab.primary()
+    with writing(lab):
+        victim.power_cut()
+        lab.wait("another node took over", partial(took_over, victim.name), within=60)
+        victim.boot()
+        lab.wait("redundant again", is_redundant, within=90)
+    # A crash without load: nothing is lost, so nothing is rewound.
+    idle = lab.primary()
+    rewound = idle.log_text().count("rewinding")
+    idle.crash_postgres()
+    lab.wait("the other one took over", partial(took_over, idle.name), within=60)
+    lab.wait("redundant again", is_redundant, within=60)
+    assert idle.log_text().count("rewinding") == rewound
+
+
+def test_ten_moves_in_a_row(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    start(lab)
+    with writing(lab):
+        for _ in range(10):
+            former = lab.primary()
+            former.run(["crm_resource", "--ban", "--promoted", f"--resource={CLONE}", f"--node={former.name}"])
+            lab.wait("the primary moved", partial(took_over, former.name), within=60)
+            former.run(["crm_resource", "--clear", f"--resource={CLONE}"])
+            seen = lab.wait("the former primary follows", is_redundant, within=60)
+            assert not seen.failures
+    for node in lab.nodes:
+        assert "did not receive the shutdown checkpoint" not in node.log_text()
+        assert "repair of the data directory" not in node.log_text()
+
+
+def test_all_nodes_go_down_and_come_up(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    start(lab, Configuration(parameters={"rejoin": "copy"}))
+    for first_up in (False, True):
+        with writing(lab, f"writer{int(first_up)}"):
+            former = lab.primary()
+            others = [node for node in lab.nodes if node.name != former.name]
+            for node in (former, *others):
+                node.power_cut()
+            for node in (former, *others) if first_up else (*others, former):
+                node.boot()
+            lab.wait("redundant again", is_redundant, within=120)
+
+
+def test_a_standby_whose_wal_is_gone_is_copied_anew(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    seen = start(lab, Configuration(parameters={"rejoin": "copy", "keep_old_data": "1"}))
+    primary, away = lab.primary(), lab.node(seen.unpromoted[0])
+    primary.sql("ALTER SYSTEM SET wal_keep_size = 0")
+    primary.sql("SELECT pg_reload_conf()")
+    away.standby()
+    lab.wait("it is stopped", lambda now: now.node(away.name).role == "Stopped")
+    with writing(lab):
+        primary.sql("CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 200000)", timeout=60)
+        for _ in range(2):
+            primary.sql("SELECT pg_switch_wal()")
+            primary.sql("CHECKPOINT", timeout=60)
+        away.unstandby()
+        # The process that makes the copy is killed while it copies: another one takes its place.
+        copying = eventually("a copy is made", lambda: processes_of(away, "pg_basebackup"), within=60, poll=0.01)
+        _signal_parents(copying)
+        lab.wait("redundant again", is_redundant, within=120)
+    assert "was killed (signal 9)" in away.log_text()
+    assert away.sql("SELECT count(*) FROM big") == "200000"
+    assert len(away.run(["sh", "-c", f"ls -d {PGDATA}.old-*"]).stdout.split()) == 1
+    assert not lab.status().failures, "the standby ran meanwhile, so nothing failed"
+    lab.wait("it is not shown any more", lambda now: "pgsql-rejoin" not in now.node(away.name).transient)
+
+
+def processes_of(node: Node, name: str) -> list[int]:
+    """The node's processes of this name."""
+    return [pid for pid in node.processes() if name_of(pid).startswith(name[:15])]
+
+
+def _signal_parents(pids: list[int]) -> None:
+    for parent in {parent_of(pid) for pid in pids} - set(pids):
+        Identity.of(parent).signal(signal.SIGKILL)

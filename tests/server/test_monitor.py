@@ -113,7 +113,7 @@ def test_a_standby_that_diverged_from_the_primary_is_told(
     cluster.run_primary("n2", history="2:1@0/10")
     answer = agent.monitor(timeout=20)
     assert answer.code == 1, answer
-    assert "pg_rewind" in answer.reason
+    assert "pgsql-ra rejoin" in answer.reason
     assert standby.is_running()
 
 

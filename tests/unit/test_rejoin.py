@@ -120,7 +120,6 @@ NO_HINTS = replace(TOO_FAR, changed_blocks=NOT_LOGGED)
 FITS = LocalData(was_primary=False, end=at(0x80), system=SYSTEM, changed_blocks=LOGGED)
 ON_SAME = replace(TOO_FAR, end=at(0x180, 2))
 BROKEN_OFF = replace(FITS, broken_off="pg_rewind was broken off")
-TRIED = replace(TOO_FAR, cannot_rewind="the WAL it needs is gone")
 THE_PRIMARY = Upstream(SYSTEM, a_history(2))
 LACKS = replace(THE_PRIMARY, lacks="requested WAL segment has already been removed")
 STRANGER = replace(THE_PRIMARY, system="1")
@@ -134,7 +133,6 @@ UNRELATED = Upstream(SYSTEM, History(9, ((8, Lsn(0x10)),)))
         pytest.param(TOO_FAR, THE_PRIMARY, Refuse, Rewind, Rewind, "16 bytes of WAL", id="too far"),
         pytest.param(TOO_FAR, None, Refuse, Rewind, Rewind, "16 bytes of WAL", id="too far, by the record alone"),
         pytest.param(NO_HINTS, THE_PRIMARY, Refuse, Refuse, Copy, "16 bytes of WAL", id="changes are not logged"),
-        pytest.param(TRIED, THE_PRIMARY, Refuse, Refuse, Copy, "16 bytes of WAL", id="pg_rewind was tried"),
         pytest.param(ON_SAME, THE_PRIMARY, Refuse, Refuse, Copy, "same timeline 2", id="two on one timeline"),
         pytest.param(TOO_FAR, UNRELATED, Refuse, Refuse, Copy, "never was", id="no timeline in common"),
         pytest.param(LocalData(True, None), THE_PRIMARY, Refuse, Rewind, Rewind, "end of its WAL", id="no end"),
