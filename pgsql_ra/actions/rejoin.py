@@ -129,7 +129,6 @@ def settle_data(context: Context) -> str:
     NotSafe if they may not and nothing may be done about it, or if the repair takes longer than this action may.
     """
     file = job_file(context)
-    finish_swap(context)
     if file.running():
         await_job(context, file)
         finish_swap(context)

@@ -26,6 +26,7 @@ from pgsql_ra.postgres.own_files import put_own_files, save_own_files
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.postgres.process import stop as stop_server
 from pgsql_ra.postgres.rewind import CannotRewind, count_commits, keep_segments, recover, rewind
+from pgsql_ra.postgres.session import FINAL_WORDS
 from pgsql_ra.postgres.upstream import PrimaryServer
 from pgsql_ra.replication.rejoin import Copy, Follow, LostWal, Refuse, Rejoin, Rewind
 
@@ -216,8 +217,9 @@ class _Job:
             except Cancelled:
                 raise
             except AgentError as error:
-                if limit.remaining() <= 0:
+                if limit.remaining() <= 0 or any(words in str(error) for words in FINAL_WORDS):
                     raise
+                self.file.update(phase=f"waiting for the primary ({error})")
                 limit.pause(str(error), 0.1)
             else:
                 own = read_control(self.context.pgdata, self.context.programs, self.context.deadline).system

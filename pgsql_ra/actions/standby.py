@@ -6,7 +6,7 @@ import shlex
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import LOCK_FILE
-from pgsql_ra.actions.rejoin import settle_data
+from pgsql_ra.actions.rejoin import finish_swap, settle_data
 from pgsql_ra.ocf import NotInstalled, NotPermitted, ServerFailure
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.configuration import (
@@ -39,6 +39,7 @@ def bring_up_standby(context: Context) -> None:
     come up; NotInstalled and NotPermitted for what is missing on this node.
     """
     check_membership(context)
+    finish_swap(context)
     major = check_data_directory(context)
     check_may_follow(context)
     launch_standby(context, major)

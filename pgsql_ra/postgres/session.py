@@ -65,7 +65,7 @@ _STARTUP_HAS_READ_ALL = ("RecoveryWalStream", "RecoveryRetrieveRetryInterval", "
 WAL_STATUS_VERSION = 130000
 """pg_replication_slots has wal_status from PostgreSQL 13 on."""
 
-_FINAL = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
+FINAL_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
 """Words of refusals that no waiting changes."""
 
 
@@ -103,7 +103,7 @@ def connect(
                     autocommit=True,
                 )
         except psycopg.OperationalError as error:
-            if any(words in str(error) for words in _FINAL):
+            if any(words in str(error) for words in FINAL_WORDS):
                 raise ServerFailure(f"the server in {pgdata} does not let the agent in: {_one_line(error)}") from error
             raise Refused(f"no connection to the server in {pgdata}: {_one_line(error)}") from error
         try:

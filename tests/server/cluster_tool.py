@@ -26,6 +26,7 @@ KNOWN = {
     "attrd_updater": {"name", "node", "update", "delete", "private", "query", "all"},
     "cibadmin": {"query"},
     "crm_node": {"name"},
+    "crm_resource": {"cleanup", "resource", "node"},
 }
 
 
@@ -62,6 +63,9 @@ def run(tool: str, arguments: list[str], state: dict[str, Any]) -> int:
         return 0
     if tool == "crm_node":
         print(next(iter(state["nodes"])))
+        return 0
+    if tool == "crm_resource":
+        state["nodes"][options["node"]]["operation"] = []
         return 0
     if "query" in options:
         return query(options["name"], state["nodes"])

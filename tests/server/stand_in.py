@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-TOOLS = ("crm_attribute", "attrd_updater", "cibadmin", "crm_node")
+TOOLS = ("crm_attribute", "attrd_updater", "cibadmin", "crm_node", "crm_resource")
 
 
 class StandInCluster:

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A former primary that went too far, beside a real one that was promoted in its place: rewound, copied anew, or left.
+
+Both share a port: the new primary listens on TCP, the former one on its socket only.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.waiting import eventually
+from tests.server.agent import Agent
+from tests.server.conftest import MakeDatabase
+from tests.server.database import USER, as_postgres
+from tests.server.stand_in import StandInCluster
+
+HINTS = "wal_log_hints = on"
+
+
+class Pair:
+    """`former` crashed with WAL that `heir` never had. `heir` runs and took over."""
+
+    def __init__(self, agent: Agent, cluster: StandInCluster, make_database: MakeDatabase, settings: str) -> None:
+        self.former = agent.database
+        self.former.configure(settings)
+        self.former.start()
+        self.former.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
+        self.former.stop()
+        self.heir = make_database("heir")
+        shutil.rmtree(self.heir.data)
+        subprocess.run(["cp", "-a", self.former.data, self.heir.data], check=True)
+        self.former.start()
+        self.former.sql("INSERT INTO t SELECT n FROM t")
+        self.former.sql("CREATE TABLE lost AS SELECT generate_series(1, 5000) AS n")
+        self.former.crash()
+        self.heir.port = self.former.port
+        self.heir.configure(
+            f"listen_addresses = '127.0.0.1'\nunix_socket_directories = '{self.heir.socket}'\n# the heir's"
+        )
+        hba = self.heir.data / "pg_hba.conf"
+        hba.write_text(f"host all,replication all 127.0.0.1/32 trust\n{hba.read_text()}")
+        (self.heir.data / "standby.signal").touch()
+        shutil.chown(self.heir.data / "standby.signal", USER, USER)
+        self.heir.start()
+        self.heir.sql("SELECT pg_promote()")
+        self.heir.sql("CREATE TABLE won AS SELECT 1 AS n")
+        history = (self.heir.data / "pg_wal" / "00000002.history").read_text().split()
+        cluster.run_primary("n2", history=f"2:1@{history[1]}")
+
+    def follows(self) -> None:
+        """The former primary is a standby that holds what the heir has, and keeps its own configuration."""
+        eventually(
+            "it streams",
+            lambda: self.former.sql("SELECT status FROM pg_stat_wal_receiver"),
+            lambda seen: seen == "streaming",
+            within=20,
+        )
+        self.heir.sql("INSERT INTO won VALUES (2)")
+        eventually("it replays", lambda: self.former.sql("SELECT count(*) FROM won"), lambda seen: seen == 2, within=10)
+        assert self.former.sql("SELECT to_regclass('lost')::text") is None
+        assert "# the heir's" not in self.former.config.read_text()
+
+    def set_aside(self) -> list[Path]:
+        """The data directories that were replaced."""
+        return sorted(self.former.data.parent.glob(f"{self.former.data.name}.old-*"))
+
+    def left_by_a_copy(self) -> list[Path]:
+        """What a copy that was not completed has left."""
+        return list(self.former.data.parent.glob("*.pgsql-ra.new"))
+
+
+@pytest.fixture
+def pair(agent: Agent, cluster: StandInCluster, make_database: MakeDatabase) -> Pair:
+    """A pair that can be rewound."""
+    return Pair(agent, cluster, make_database, HINTS)
+
+
+@pytest.fixture
+def pair_without_hints(agent: Agent, cluster: StandInCluster, make_database: MakeDatabase) -> Pair:
+    """A pair that cannot be rewound."""
+    return Pair(agent, cluster, make_database, "wal_log_hints = off")
+
+
+def state_of_files(directory: Path) -> dict[str, tuple[int, float]]:
+    """Every file's size and time of change."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_size, path.stat().st_mtime) for path in files}
+
+
+def jobs(agent: Agent) -> list[int]:
+    """The processes that hold the lock of the repair."""
+    lock = agent.database.tmpdir / "rejoin.lock"
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(descriptor.readlink() == lock for descriptor in (entry / "fd").iterdir()):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_it_is_rewound(agent: Agent, pair: Pair) -> None:
+    agent.parameters |= {"rejoin": "rewind", "keep_lost_wal": "true"}
+    answer = agent.start()
+    assert answer.code == 0, answer
+    pair.follows()
+    assert "2 transactions that the primary does not have" in agent.logged()
+    (kept,) = agent.database.tmpdir.glob("lost-wal-1-*")
+    assert list(kept.glob("00000001*"))
+    assert pair.set_aside() == []
+    assert jobs(agent) == []
+
+
+def test_it_is_refused_by_default_and_unchanged(agent: Agent, pair: Pair) -> None:
+    before = state_of_files(pair.former.data)
+    answer = agent.start()
+    assert answer.code == 1, answer
+    assert "bytes of WAL on n1 are not in the cluster" in answer.reason
+    assert state_of_files(pair.former.data) == before
+
+
+def test_without_hints_a_rewind_is_refused_with_that_reason(agent: Agent, pair_without_hints: Pair) -> None:
+    before = state_of_files(pair_without_hints.former.data)
+    answer = agent.start(rejoin="rewind")
+    assert answer.code == 1, answer
+    assert "wal_log_hints" in answer.reason[:127]
+    assert state_of_files(pair_without_hints.former.data) == before
+
+
+def test_without_hints_it_is_copied_and_one_old_directory_is_kept(agent: Agent, pair_without_hints: Pair) -> None:
+    pair = pair_without_hints
+    older = pair.former.data.with_name(f"{pair.former.data.name}.old-20200101T000000")
+    (older / "pg_tblspc").mkdir(parents=True)
+    certificate = pair.former.data / "server.crt"
+    certificate.write_text("this node's")
+    answer = agent.start(rejoin="copy")
+    assert answer.code == 0, answer
+    pair.follows()
+    (kept,) = pair.set_aside()
+    assert kept != older
+    assert (kept / "PG_VERSION").exists()
+    assert certificate.read_text() == "this node's"
+    assert pair.left_by_a_copy() == []
+
+
+def test_pg_wal_elsewhere_stays_elsewhere(agent: Agent, pair_without_hints: Pair, root: Path) -> None:
+    pair, elsewhere = pair_without_hints, root / "wal"
+    shutil.move(pair.former.data / "pg_wal", elsewhere)
+    (pair.former.data / "pg_wal").symlink_to(elsewhere)
+    assert agent.start(rejoin="copy").code == 0
+    pair.follows()
+    assert (pair.former.data / "pg_wal").readlink() == elsewhere
+    (kept,) = pair.set_aside()
+    assert (kept / "pg_wal").readlink().name.startswith("wal.old-")
+    assert list((kept / "pg_wal").iterdir())
+
+
+@pytest.fixture
+def little_space(agent: Agent, root: Path) -> Iterator[None]:
+    """The former primary's directory lies where its data fit once, and not twice."""
+    place = root / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70m,mode=755", "tmpfs", place], check=True)
+    try:
+        shutil.chown(place, USER, USER)
+        target = place / "data"
+        subprocess.run(["cp", "-a", agent.database.data, target], check=True)
+        agent.database.data = target
+        agent.parameters["pgdata"] = str(target)
+        yield
+    finally:
+        agent.database.clear()
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.usefixtures("little_space")
+def test_a_full_disk_leaves_the_data_as_they_were(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase
+) -> None:
+    pair = Pair(agent, cluster, make_database, "wal_log_hints = off")
+    pair.heir.sql("CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 40000)")
+    before = state_of_files(pair.former.data)
+    answer = agent.start(rejoin="copy")
+    assert answer.code == 1, answer
+    assert "No space left" in answer.reason
+    assert state_of_files(pair.former.data) == before
+    assert pair.left_by_a_copy() == []
+    assert pair.set_aside() == []
+
+
+def test_a_copy_outlives_its_start_and_asks_for_another(
+    agent: Agent, cluster: StandInCluster, pair_without_hints: Pair
+) -> None:
+    pair = pair_without_hints
+    with pair.heir.frozen(pair.heir.process("checkpointer")):
+        answer = agent.start(timeout=12, rejoin="copy")
+        assert answer.code == 1, answer
+        assert "joins by itself" in answer.reason
+        assert jobs(agent)
+        assert cluster.attribute("n1", "pgsql-rejoin") == "copying"
+    eventually("the job is over", lambda: jobs(agent), lambda pids: not pids, within=60)
+    eventually(
+        "another start is asked for",
+        lambda: [call for call in cluster.calls() if call[0] == "crm_resource"],
+        lambda calls: calls == [["crm_resource", "--cleanup", "--resource=pgsql", "--node=n1"]],
+        within=20,
+    )
+    assert cluster.attribute("n1", "pgsql-rejoin") == ""
+    assert agent.start(rejoin="copy").code == 0
+    pair.follows()
+
+
+def test_stop_ends_a_copy_unless_it_cleans_up_after_its_start(agent: Agent, pair_without_hints: Pair) -> None:
+    pair = pair_without_hints
+    before = state_of_files(pair.former.data)
+    with pair.heir.frozen(pair.heir.process("checkpointer")):
+        assert agent.start(timeout=12, rejoin="copy").code == 1
+        assert agent.stop().code == 0
+        assert jobs(agent), "Pacemaker stops what it could not start"
+        assert agent.stop().code == 0
+        assert jobs(agent) == []
+        assert pair.left_by_a_copy() == []
+    assert state_of_files(pair.former.data) == before
+
+
+def test_a_killed_job_leaves_nothing_that_works_on(agent: Agent, pair_without_hints: Pair) -> None:
+    """Even pg_basebackup itself, which nobody waits for any more, is ended before another one begins."""
+    pair = pair_without_hints
+    with pair.heir.frozen(pair.heir.process("checkpointer")):
+        assert agent.start(timeout=12, rejoin="copy").code == 1
+        orphans = jobs(agent)
+        for pid in orphans:
+            if b"pg_basebackup" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        assert jobs(agent), "pg_basebackup lives on"
+    answer = agent.start(rejoin="copy")
+    assert answer.code == 0, answer
+    pair.follows()
+    assert jobs(agent) == []
+
+
+def test_nothing_starts_from_a_directory_whose_rewind_was_broken_off(agent: Agent, pair: Pair) -> None:
+    agent.database.tmpdir.mkdir(exist_ok=True)
+    shutil.chown(agent.database.tmpdir, USER, USER)
+    state = agent.database.tmpdir / "rejoin.state"
+    state.write_text('{"broken_off": "pg_rewind was broken off"}')
+    answer = agent.start(rejoin="rewind")
+    assert answer.code == 1, answer
+    assert "second time" in answer.reason
+    answer = agent.start(rejoin="copy")
+    assert answer.code == 0, answer
+    pair.follows()
+    assert agent.stop().code == 0
+    assert agent.start(rejoin="safe").code == 0, "the note is gone"
+
+
+def test_a_swap_that_was_broken_off_is_completed(agent: Agent, pair: Pair) -> None:
+    data = pair.former.data
+    new, old = data.with_name("data.pgsql-ra.new"), data.with_name("data.old-20260101T000000")
+    as_postgres("pg_basebackup", "-D", new, "-d", f"host=127.0.0.1 port={pair.heir.port} user={USER}")
+    shutil.copy(data / "postgresql.conf", new)
+    shutil.copy(data / "pg_hba.conf", new)
+    data.rename(old)
+    agent.database.tmpdir.mkdir(exist_ok=True)
+    shutil.chown(agent.database.tmpdir, USER, USER)
+    (agent.database.tmpdir / "rejoin.state").write_text(
+        f'{{"broken_off": "half way", "swaps": [["{data}", "{new}", "{old}"]]}}'
+    )
+    answer = agent.start()
+    assert answer.code == 0, answer
+    pair.follows()
+
+
+def test_another_database_is_never_replaced(agent: Agent, pair: Pair) -> None:
+    shutil.rmtree(pair.former.data)
+    as_postgres("initdb", "-D", pair.former.data, "--no-sync", "-A", "peer", "--wal-segsize=1")
+    pair.former.configure(f"unix_socket_directories = '{pair.former.socket}'\nlisten_addresses = ''")
+    before = state_of_files(pair.former.data)
+    answer = agent.start(rejoin="copy")
+    assert answer.code == 1, answer
+    assert "system identifier" in answer.reason
+    assert state_of_files(pair.former.data) == before
+
+
+def test_the_lock_of_the_manual_way(agent: Agent) -> None:
+    agent.parameters["rejoin"] = "manual"
+    agent.become_primary()
+    lock = agent.database.tmpdir / "PGSQL.lock"
+    assert lock.exists()
+    unpromoted = {"notify_unpromoted_uname": "n2", "notify_slave_uname": "n2"}
+    assert agent.run("demote", meta=unpromoted).code == 0
+    assert not agent.database.is_running()
+    answer = agent.start()
+    assert answer.code == 1, answer
+    assert str(lock) in answer.reason
+    lock.unlink()
+    agent.become_primary()
+    assert agent.run("demote", meta={"notify_unpromoted_uname": " ", "notify_slave_uname": " "}).code == 0
+    assert not lock.exists()
+    assert agent.database.is_standby()
