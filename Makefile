@@ -211,6 +211,7 @@ demo: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## A cluster and a failover before
 .PHONY: bench
 bench: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## Measure actions and failover (as root)
 	@'$(VENV)/bin/python' -m tests.bench
+	'$(VENV)/bin/python' -m tests.bench.returns
 
 RUNS ?= 10
 SEED ?= 1

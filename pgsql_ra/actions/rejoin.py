@@ -10,12 +10,14 @@ decision, and waiting for the work (actions.repair), which may take longer than 
 """
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import LOCK_FILE
 from pgsql_ra.ocf import AgentError, Deadline, NotSafe
 from pgsql_ra.pacemaker.cib import read_cluster
+from pgsql_ra.pacemaker.management import is_managed
 from pgsql_ra.postgres.base_copy import Swap, carry_out
 from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
 from pgsql_ra.postgres.job import JobFile, JobState, detach, own_identity, started_at
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from pgsql_ra.postgres.upstream import PrimaryServer
 
 IDENTIFY_SECONDS = 8.0
+RETRY_SECONDS = 300.0
+"""How long a monitor leaves a standby alone after a repair that failed."""
 SETTLE_SECONDS = 60.0
 """How long after a promotion a standby is given to read all of its WAL before its position is compared."""
 
@@ -216,9 +220,16 @@ def mend(context: Context, server: Standby, ask: bool = True) -> bool:
         return True
     if server.position is None or server.streaming:
         return False
+    last = job_file(context).read()
+    if last.result and 0 <= time.time() - last.failed_at < RETRY_SECONDS:
+        context.log.info(f"the repair is not tried again yet, because it failed: {last.result}")
+        return False
     verdict = examine(context, policy_of(context), server, ask)
     if isinstance(verdict, Rewind | Copy):
         context.log.warning(f"this standby cannot follow: {verdict.because}")
+        if not is_managed(context.resource, context.node, context.deadline):
+            context.log.info("nothing is done about it while Pacemaker does not manage the resource")
+            return True
         return begin(context, verdict)
     from pgsql_ra.actions.repair import show
 

@@ -17,11 +17,11 @@ from functools import partial
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.rejoin import examine, job_file, primary_server, read_major
 from pgsql_ra.ocf import AgentError, Deadline, NotSafe
-from pgsql_ra.pacemaker.command import run
+from pgsql_ra.pacemaker.management import clean_up, has_failed_start
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.base_copy import carry_out, make_copy, plan_swaps, prune
 from pgsql_ra.postgres.control import ClusterPhase, read_control
-from pgsql_ra.postgres.job import Cancelled, own_identity, raise_cancelled, session_members, started_at
+from pgsql_ra.postgres.job import Cancelled, JobFile, own_identity, raise_cancelled, session_members, started_at
 from pgsql_ra.postgres.own_files import put_own_files, save_own_files
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.postgres.process import stop as stop_server
@@ -31,6 +31,8 @@ from pgsql_ra.postgres.upstream import PrimaryServer
 from pgsql_ra.replication.rejoin import Copy, Follow, LostWal, Refuse, Rejoin, Rewind
 
 ATTEMPTS = 3
+REST_SECONDS = 30.0
+"""How long the job rests before another attempt: the primary may have failed over meanwhile."""
 JOB_SECONDS = 20 * 86400.0
 """More milliseconds would not fit into the 32 bits that poll() has for them."""
 PRIMARY_SECONDS = 300.0
@@ -55,20 +57,34 @@ def run_job(context: Context, lock: int, verdict: Rewind | Copy, policy: Rejoin)
     file = job_file(context)
     pid, begun = own_identity()
     file.update(pid=pid, begun=begun)
-    for attempt in range(ATTEMPTS):
-        status = _supervise(partial(_work, context, lock, None if attempt else verdict, policy))
-        if os.WIFEXITED(status):
+    for attempt in range(1, ATTEMPTS + 1):
+        status = _supervise(partial(_work, context, lock, verdict if attempt == 1 else None, policy))
+        if os.WIFSIGNALED(status):
+            context.log.error(f"the repair of the data directory was killed (signal {os.WTERMSIG(status)})")
+            _kill_rest_of_session()
+        elif not file.read().may_try_again or file.is_awaited() or attempt == ATTEMPTS or not _rest(file):
             break
-        context.log.error(f"the repair of the data directory was killed (signal {os.WTERMSIG(status)})")
-        _kill_rest_of_session()
     with file.changing():
         state = file.read()
         awaited = file.is_awaited()
-        file.write(state._replace(phase="", percent=None, holds_server=False))
+        file.write(state._replace(phase="", percent=None, holds_server=False, failed_at=time.time()))
     show(context, f"failed: {state.result}" if state.result else "")
     os.close(lock)
-    if not awaited and not server_processes(context.pgdata):
+    if not state.result and not awaited and not server_processes(context.pgdata):
         ask_for_start(context)
+
+
+def _rest(file: JobFile) -> bool:
+    """A pause before the next attempt; False if the job was told to end."""
+    signal.signal(signal.SIGTERM, raise_cancelled)
+    try:
+        file.update(phase=f"tries again, because the last attempt failed: {file.read().result}", percent=None)
+        time.sleep(REST_SECONDS)
+    except Cancelled:
+        return False
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return True
 
 
 def _supervise(work: Callable[[], None]) -> int:
@@ -88,7 +104,7 @@ def _supervise(work: Callable[[], None]) -> int:
 
 def _work(context: Context, lock: int, verdict: Rewind | Copy | None, policy: Rejoin) -> None:
     """One attempt; without a verdict, what is to be done now is found out first."""
-    result = ""
+    result, may_try_again = "", False
     try:
         if verdict is None:
             found = examine(context, policy)
@@ -99,12 +115,12 @@ def _work(context: Context, lock: int, verdict: Rewind | Copy | None, policy: Re
             _Job(context, lock, policy).repair(verdict)
         context.log.info("the data directory is repaired")
     except AgentError as error:
-        result = str(error)
+        result, may_try_again = str(error), not isinstance(error, NotSafe | Cancelled)
         context.log.error(f"the data directory could not be repaired: {result}")
     except Exception as error:  # noqa: BLE001 - nobody else would hear of it
         result = f"unexpected {type(error).__name__}: {error}; please report it as a BUG"
         context.log.error(f"the repair of the data directory: {result}: {traceback.format_exc()}")
-    job_file(context).update(result=result)
+    job_file(context).update(result=result, may_try_again=may_try_again)
 
 
 def _kill_rest_of_session() -> None:
@@ -143,8 +159,8 @@ def ask_for_start(context: Context) -> None:
     limit = Deadline(120.0)
     try:
         while limit.remaining() > 0:
-            if has_failed_start(context, limit):
-                run(["crm_resource", "--cleanup", f"--resource={context.resource}", f"--node={context.node}"], limit)
+            if has_failed_start(context.resource, context.node, limit):
+                clean_up(context.resource, context.node, limit)
                 context.log.info("Pacemaker was asked to start the server here again")
                 return
             if server_processes(context.pgdata):
@@ -155,21 +171,6 @@ def ask_for_start(context: Context) -> None:
             f"Pacemaker could not be asked for another start ({error}): crm_resource --cleanup"
             f" --resource={context.resource} --node={context.node}"
         )
-
-
-def has_failed_start(context: Context, deadline: Deadline) -> bool:
-    """Whether the cluster remembers that the resource could not be started here."""
-    from lxml import etree
-
-    cib = etree.fromstring(run(["cibadmin", "--query"], deadline).encode())
-    for state in cib.iterfind("status/node_state"):
-        if str(state.get("uname")).lower() != context.node.lower():
-            continue
-        for history in state.iterfind("lrm/lrm_resources/lrm_resource"):
-            if str(history.get("id")).partition(":")[0] == context.resource:
-                operations = history.iterfind("lrm_rsc_op[@operation='start']")
-                return any(operation.get("rc-code") not in ("0", "-1", "193") for operation in operations)
-    return False
 
 
 class _Job:

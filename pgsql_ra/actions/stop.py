@@ -42,7 +42,7 @@ def end_repair(context: Context) -> None:
             context.log.warning(f"the state of the repair cannot be written: {error}")
         return
     context.log.info(f"ended: {job}")
-    file.end(context.deadline.within(context.deadline.remaining() / 2))
+    file.end(context.deadline.within(context.deadline.remaining() * 0.7))
 
 
 def escalation_seconds(context: Context) -> float:

@@ -56,6 +56,10 @@ class JobState(NamedTuple):
     """Renamings that are under way (postgres.base_copy.Swap); whoever finds them carries them out."""
     result: str = ""
     """Why the last job failed; "" if it did not."""
+    may_try_again: bool = False
+    """Whether the reason of the failure may go away by itself."""
+    failed_at: float = 0.0
+    """When the last job ended, in seconds since 1970."""
     shown: str = ""
     """The value of the node attribute that says how it stands."""
 
@@ -152,8 +156,8 @@ class JobFile:
         if state is None:
             return
         # Work in place cannot be given up without making the directory worthless, so it gets what time there is.
-        seconds = deadline.remaining() / 2
-        proper = deadline.within(seconds if state.broken_off else min(CANCEL_SECONDS, seconds))
+        seconds = deadline.remaining()
+        proper = deadline.within(seconds * 0.9 if state.broken_off else min(CANCEL_SECONDS, seconds / 2))
         if started_at(state.pid) == state.begun:
             _signal(state.pid, signal.SIGTERM)
         while self.running() and proper.remaining() > 0:

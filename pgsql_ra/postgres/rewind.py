@@ -21,6 +21,7 @@ from pgsql_ra.replication.rejoin import LostWal
 
 CONFIG_FILE_VERSION = 15
 """pg_rewind has --config-file from PostgreSQL 15 on (src/bin/pg_rewind/pg_rewind.c)."""
+RESTORE_VERSION = 13
 _COMMIT = re.compile(r"\bdesc: COMMIT")
 
 
@@ -61,7 +62,7 @@ def rewind(
     arguments = [f"--target-pgdata={pgdata}", f"--source-server=service={SERVICE}", "--progress"]
     if major >= CONFIG_FILE_VERSION:
         arguments.append(f"--config-file={config}")
-    if restores and (major >= CONFIG_FILE_VERSION or os.path.dirname(config) == pgdata):
+    if restores and (major >= CONFIG_FILE_VERSION or (major >= RESTORE_VERSION and os.path.dirname(config) == pgdata)):
         arguments.append("--restore-target-wal")
     if dry_run:
         arguments.append("--dry-run")
