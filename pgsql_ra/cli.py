@@ -133,7 +133,7 @@ def rejoin(resource: str, dry_run: bool, yes: bool, cancel: bool) -> None:
             click.confirm("Do it?", abort=True)
         with click.progressbar(length=100, label="repair", item_show_func=lambda phase: phase) as bar:
 
-            def tell(job: JobState) -> None:
+            def tell(job: "JobState") -> None:
                 bar.update(max(0, (job.percent or 0) - bar.pos), job.phase)
 
             by_hand.repair_in_foreground(context, verdict, tell)

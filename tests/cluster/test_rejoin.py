@@ -6,19 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from tests.cluster.conftest import Cluster
-from tests.cluster.support import data_status, is_redundant, start, writing
+from tests.cluster.support import is_redundant, start, writing
 from tests.lab import Configuration, Lab
 from tests.lab.cib_view import Status
 from tests.lab.crm import CLONE
-from tests.lab.layout import PGDATA, TMPDIR
+from tests.lab.layout import PGDATA, PGHOME, PROJECT, TMPDIR
 from tests.lab.node import Node
 from tests.lab.processes import Identity, name_of, parent_of
 from tests.lab.waiting import eventually
 
-
-def streams(seen: Status, node: str) -> bool:
-    """The primary counts the node among its standbys."""
-    return data_status(seen.node(node)).startswith("STREAMING")
+COMMAND = str(PROJECT / ".build" / "bin" / "pgsql-ra")
+SPACE, WAL = PGHOME / "space", PGHOME / "wal"
 
 
 def walreceivers(lab: Lab) -> list[Identity]:
@@ -91,6 +89,32 @@ def test_a_primary_that_lost_power_returns(cluster: Cluster) -> None:
     assert idle.log_text().count("rewinding") == rewound
 
 
+def test_it_is_refused_until_somebody_says_so(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    start(lab)
+    victim = lab.primary()
+    with writing(lab):
+        diverge(lab, victim)
+        lab.wait("another node took over", partial(took_over, victim.name), within=60)
+        lab.wait("its start fails and says why", partial(is_refused, victim.name), within=60)
+        shown = victim.run([COMMAND, "rejoin", "--dry-run"]).stdout
+        assert "to do:  pg_rewind" in shown
+        assert "1 transactions that the primary does not have" in shown
+        assert victim.postgres_processes() == [], "nothing was done"
+        victim.run([COMMAND, "rejoin", "--yes"], timeout=120)
+        lab.wait("redundant again", is_redundant, within=60)
+        assert "follows as it is" in victim.run([COMMAND, "rejoin", "--yes"]).stdout
+    assert not [failure for failure in lab.status().failures if "start" in failure.operation]
+
+
+def is_refused(node: str, seen: Status) -> bool:
+    """The resource could not be started there and is stopped; the reason is WAL that the cluster does not have."""
+    if seen.node(node).role != "Stopped":
+        return False
+    starts = [failure for failure in seen.failures if failure.node == node and "start" in failure.operation]
+    return any("are not in the cluster" in failure.reason for failure in starts)
+
+
 def test_ten_moves_in_a_row(cluster: Cluster) -> None:
     lab = cluster(nodes=2)
     start(lab)
@@ -127,8 +151,14 @@ def test_a_standby_whose_wal_is_gone_is_copied_anew(cluster: Cluster) -> None:
     primary, away = lab.primary(), lab.node(seen.unpromoted[0])
     primary.sql("ALTER SYSTEM SET wal_keep_size = 0")
     primary.sql("SELECT pg_reload_conf()")
+    for node in lab.nodes:
+        node.run(["install", "-d", "-o", "postgres", "-m", "700", str(SPACE)])
+    primary.sql(f"CREATE TABLESPACE space LOCATION '{SPACE}'")
+    primary.sql("CREATE TABLE far (n int) TABLESPACE space")
+    primary.sql("INSERT INTO far SELECT generate_series(1, 1000)")
     away.standby()
     lab.wait("it is stopped", lambda now: now.node(away.name).role == "Stopped")
+    away.run(["sh", "-c", f"mv {PGDATA}/pg_wal {WAL} && ln -s {WAL} {PGDATA}/pg_wal"])
     with writing(lab):
         primary.sql("CREATE TABLE big AS SELECT repeat('x', 1000) FROM generate_series(1, 200000)", timeout=60)
         for _ in range(2):
@@ -141,7 +171,13 @@ def test_a_standby_whose_wal_is_gone_is_copied_anew(cluster: Cluster) -> None:
         lab.wait("redundant again", is_redundant, within=120)
     assert "was killed (signal 9)" in away.log_text()
     assert away.sql("SELECT count(*) FROM big") == "200000"
-    assert len(away.run(["sh", "-c", f"ls -d {PGDATA}.old-*"]).stdout.split()) == 1
+    assert away.sql("SELECT count(*) FROM far") == "1000"
+    assert away.run(["readlink", f"{PGDATA}/pg_wal"]).stdout.strip() == str(WAL)
+    (old,) = away.run(["sh", "-c", f"ls -d {PGDATA}.old-*"]).stdout.split()
+    assert away.run(["sh", "-c", f"readlink {old}/pg_wal"]).stdout.startswith(f"{WAL}.old-")
+    links = away.run(["sh", "-c", f"readlink {PGDATA}/pg_tblspc/* {old}/pg_tblspc/*"]).stdout.split()
+    assert links[0] == str(SPACE)
+    assert links[1].startswith(f"{SPACE}/old-")
     assert not lab.status().failures, "the standby ran meanwhile, so nothing failed"
     lab.wait("it is not shown any more", lambda now: "pgsql-rejoin" not in now.node(away.name).transient)
 
