@@ -6,6 +6,7 @@ import shlex
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import LOCK_FILE
+from pgsql_ra.actions.observe import observe_server
 from pgsql_ra.actions.rejoin import finish_swap, settle_data
 from pgsql_ra.ocf import NotInstalled, NotPermitted, ServerFailure
 from pgsql_ra.parameters import slot_name
@@ -21,9 +22,9 @@ from pgsql_ra.postgres.configuration import (
 from pgsql_ra.postgres.control import read_control
 from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
-from pgsql_ra.postgres.process import remove_stale_pid_file
+from pgsql_ra.postgres.process import postmaster, remove_stale_pid_file
 from pgsql_ra.postgres.server import last_words
-from pgsql_ra.replication.snapshot import Mode, SynchronousStandbys
+from pgsql_ra.replication.snapshot import Mode, Standby, SynchronousStandbys
 from pgsql_ra.replication.synchronous import first_setting
 
 TARGET_PRIMARY_VERSION = 14
@@ -42,7 +43,10 @@ def bring_up_standby(context: Context) -> None:
     finish_swap(context)
     major = check_data_directory(context)
     check_may_follow(context)
-    launch_standby(context, major)
+    if postmaster(context.pgdata) is None:
+        launch_standby(context, major)
+    elif not isinstance(observe_server(context, context.deadline), Standby):
+        raise ServerFailure(f"somebody else has started a server in {context.pgdata} meanwhile")
 
 
 def launch_standby(context: Context, major: int) -> None:

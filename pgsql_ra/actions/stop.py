@@ -7,7 +7,7 @@ A failed stop gets the node fenced, and a stop that lies loses data, so this mod
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
-from pgsql_ra.ocf import Exit
+from pgsql_ra.ocf import AgentError, Exit
 from pgsql_ra.postgres.job import JobFile
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.postgres.process import stop as stop_server
@@ -38,7 +38,7 @@ def end_repair(context: Context) -> None:
         context.log.info(f"nothing runs; left alone: {job}")
         try:
             file.update(spared=False)
-        except OSError as error:
+        except AgentError as error:
             context.log.warning(f"the state of the repair cannot be written: {error}")
         return
     context.log.info(f"ended: {job}")

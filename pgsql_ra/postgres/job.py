@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
-from pgsql_ra.ocf import AgentError, Deadline
+from pgsql_ra.ocf import AgentError, Deadline, NotPermitted
 
 LOCK_FILE = "rejoin.lock"
 STATE_FILE = "rejoin.state"
@@ -86,6 +86,12 @@ class JobFile:
 
     def write(self, state: JobState) -> None:
         """Replace it in one step that survives a crash."""
+        try:
+            self._write(state)
+        except OSError as error:
+            raise NotPermitted(f"cannot write {self._path}: {error.strerror}") from error
+
+    def _write(self, state: JobState) -> None:
         beside = f"{self._path}.new"
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -102,7 +108,10 @@ class JobFile:
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Within this context nobody else reads and then writes the state (job and actions both do)."""
-        descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise NotPermitted(f"cannot make {self._path}.lock: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -4,19 +4,23 @@
 Both share a port: the new primary listens on TCP, the former one on its socket only.
 """
 
+import fcntl
+import json
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.lab.waiting import eventually
+from tests.lab.waiting import eventually, pause
 from tests.server.agent import Agent
 from tests.server.conftest import MakeDatabase
-from tests.server.database import USER, as_postgres
+from tests.server.database import USER, Database, as_postgres
 from tests.server.stand_in import StandInCluster
 
 HINTS = "wal_log_hints = on"
@@ -286,6 +290,45 @@ def test_another_database_is_never_replaced(agent: Agent, pair: Pair) -> None:
     assert answer.code == 1, answer
     assert "system identifier" in answer.reason
     assert state_of_files(pair.former.data) == before
+
+
+@contextmanager
+def a_repair(database: Database) -> Iterator[None]:
+    """What a repair looks like that has the server down, from outside; this process is the one that does it."""
+    with (database.tmpdir / "rejoin.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = {"phase": "rewinding", "holds_server": True}
+        (database.tmpdir / "rejoin.state").write_text(json.dumps(state))
+        yield
+
+
+def test_a_monitor_waits_for_a_repair_and_says_what_is_then(agent: Agent, standby: Database) -> None:
+    with ThreadPoolExecutor() as threads:
+        with a_repair(standby):
+            standby.stop()
+            answer = threads.submit(agent.monitor, timeout=60)
+            pause(2)
+            assert not answer.done()
+            standby.start()
+        assert answer.result().code == 0
+
+
+def test_a_monitor_does_not_wait_for_ever(agent: Agent, standby: Database) -> None:
+    with a_repair(standby):
+        standby.stop()
+        answer = agent.monitor(timeout=10)
+        assert answer.code == 7, answer
+        assert agent.probe().seconds < answer.seconds, "a probe says what is at once"
+
+
+def test_a_start_finds_that_a_repair_has_started_the_server(agent: Agent, standby: Database) -> None:
+    with ThreadPoolExecutor() as threads:
+        with a_repair(standby):
+            standby.stop()
+            answer = threads.submit(agent.start, timeout=60)
+            pause(2)
+            standby.start()
+        assert answer.result().code == 0
 
 
 def test_the_lock_of_the_manual_way(agent: Agent) -> None:
