@@ -153,9 +153,8 @@ def takeover(snapshot: Snapshot, heard: Heard, promoted: str) -> Heard:
     """Those who count when `promoted` takes over: in sync mode not a primary that crashed and was started as a standby.
 
     What that one holds beyond the synchronous standby was acknowledged to nobody, and a failover under way is not
-    turned back for it. In async mode it holds commits that were acknowledged, and counts. So does a node whose
-    promotion was recorded and never came about: it holds what it began with. And so does everybody where `promoted`
-    holds everything only because it holds all that such a primary has.
+    turned back for it. In async mode it holds commits that were acknowledged, and counts. So does everybody where
+    `promoted` holds everything only because it holds all that such a node has.
     """
     if snapshot.policy.mode is Mode.ASYNC:
         return heard
@@ -165,14 +164,12 @@ def takeover(snapshot: Snapshot, heard: Heard, promoted: str) -> Heard:
 
 
 def _has_crashed(one: Candidate) -> bool:
-    """Whether it was a primary when something was last said of it, and has written since.
+    """Whether it was a primary when something was last said of it.
 
     Whoever says something of a standby that streams stamps it with that one's own promotion.
     """
     promotion = one.node.promotion
-    if promotion is None:
-        return one.node.data_status == LATEST
-    return promotion.node == one.node.key and promotion.begin != one.position
+    return one.node.data_status == LATEST if promotion is None else promotion.node == one.node.key
 
 
 def has_begun(snapshot: Snapshot, position: Position) -> bool:

@@ -451,6 +451,11 @@ class TestSeveralSynchronousStandbys:
         snapshot = self.two_of(a_primary(), a_gone_node(BETA), a_gone_node(GAMMA), degrading=Degrading.NEVER, count=1)
         assert changes_of(snapshot) == [("names", BETA)]
 
+    def test_strict_does_not_wait_for_a_node_that_is_never_synchronous(self) -> None:
+        barred = replace(a_gone_node(BETA), priority=0)
+        snapshot = self.two_of(a_primary(), barred, a_gone_node(GAMMA), degrading=Degrading.NEVER, count=1)
+        assert changes_of(snapshot) == [("names", GAMMA)]
+
     def test_strict_takes_one_that_streams_in_place_of_one_that_is_gone(self) -> None:
         server = a_primary(a_walsender(GAMMA, pid=2), names=(BETA,))
         snapshot = self.two_of(server, a_sync_node(BETA), an_async_node(GAMMA), degrading=Degrading.NEVER, count=1)

@@ -199,6 +199,13 @@ class TestPromotion:
         assert isinstance(then.server, Standby)
         assert not any(bare(change)[0] == "score" for change in freeze(then, then.server, ALPHA).changes)
 
+    def test_nor_does_one_of_whose_promotion_nothing_is_recorded(self) -> None:
+        """ocf:heartbeat:pgsql had promoted it; by then its record says DISCONNECT like everybody's."""
+        crashed = a_node(BETA, data_status=LATEST, position=at(0x90))
+        snapshot = a_snapshot(a_standby(0x80), a_cluster(a_node(ALPHA, data_status=STREAMING_SYNC), crashed))
+        assert isinstance(snapshot.server, Standby)
+        assert decided(after(snapshot, decide_promotion(snapshot, snapshot.server).changes)) == []
+
     def test_a_directory_that_was_replaced_by_an_older_copy_is_not_promoted(self) -> None:
         own = a_node(ALPHA, data_status=LATEST, promotion=Promotion(7, ALPHA, at(0x80)))
         assert "older copy" in refusal(a_snapshot(a_standby(0x40), a_cluster(own)))
