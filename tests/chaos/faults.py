@@ -87,8 +87,13 @@ def _kill(pids: Sequence[int], node: Node, what: str = "postmaster") -> None:
 
 def boot(node: Node) -> None:
     """The node has power; fencing may have booted it already."""
-    if not node.is_on:
+    if node.is_on:
+        return
+    try:
         node.boot()
+    except LabError:
+        if not node.is_on:
+            raise
 
 
 def lose_one_way(node: Node, chance: float) -> None:
