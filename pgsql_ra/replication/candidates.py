@@ -13,7 +13,7 @@ The law (SAFETY: "Election", "Promotion").
 from collections.abc import Iterator
 
 from pgsql_ra.replication.lsn import Order, Position
-from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot, Voters
+from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot, Standby, Voters
 from pgsql_ra.replication.status import LATEST, may_be_promoted
 
 
@@ -88,7 +88,12 @@ def voters(snapshot: Snapshot) -> Voters | None:
 
 
 def silent(snapshot: Snapshot) -> Iterator[NodeState]:
-    """The members that could hold newer data than anybody who was heard, or without whom too few were heard."""
+    """The members that could hold newer data than anybody who was heard, or without whom too few were heard.
+
+    Nobody, if the node that was promoted last is heard: whatever the others have, they have from it.
+    """
+    if _source_is_heard(snapshot):
+        return
     quorum = voters(snapshot)
     unheard = [name for name in quorum.names if not _is_heard(snapshot, name)] if quorum else []
     missing = unheard if quorum and len(quorum.names) - len(unheard) < quorum.needed else []
@@ -96,6 +101,17 @@ def silent(snapshot: Snapshot) -> Iterator[NodeState]:
         node = snapshot.cluster.node(name) or NodeState(name, Membership.UNCLEAN)
         if not _is_heard(snapshot, name) and (counts(snapshot, node) or name in missing):
             yield node
+
+
+def _source_is_heard(snapshot: Snapshot) -> bool:
+    promotion = snapshot.newest
+    if promotion is None:
+        return False
+    if promotion.node == snapshot.own.key:
+        position = snapshot.server.position if isinstance(snapshot.server, Standby) else None
+    else:
+        position = next((node.position for node in standbys(snapshot) if node.key == promotion.node), None)
+    return position is not None and promotion.is_held_by(position)
 
 
 def _is_heard(snapshot: Snapshot, name: str) -> bool:

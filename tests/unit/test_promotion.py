@@ -209,6 +209,15 @@ class TestAbsentNodes:
             snapshot = after(snapshot, plan.changes)
         assert changes(elected(snapshot)) == [("score", ALPHA, SCORE_PRIMARY)]
 
+    @MODES
+    def test_nobody_is_waited_for_when_the_node_that_was_promoted_last_is_there(self, mode: Mode) -> None:
+        """Whatever the others have, they have from it."""
+        own = replace(waiting(ALPHA, data_status=LATEST), promotion=Promotion(3, ALPHA, at(0x40)))
+        gone = replace(absent(BETA, STREAMING_SYNC), promotion=Promotion(3, ALPHA))
+        assert ("score", ALPHA, SCORE_PRIMARY) in changes(elected(seen(own, gone, mode=mode)))
+        replaced = seen(own, gone, mode=mode, lsn=0x30)
+        assert any("1/3 waits" in str(change) or change[0] == "why" for change in changes(elected(replaced)))
+
     def test_no_rounds_mean_no_wait(self) -> None:
         snapshot = seen(waiting(ALPHA), absent(BETA, LATEST))
         hasty = replace(snapshot, policy=replace(snapshot.policy, election_rounds=0))
