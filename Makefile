@@ -217,9 +217,10 @@ RUNS ?= 10
 SEED ?= 1
 JOBS ?= 2
 .PHONY: chaos
-chaos: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## Play RUNS schedules of faults from SEED on (as root; NODES MODE AGENT JOBS)
+chaos: packages $(VENV_STAMP) $(PRIVATE_STAMP) ## Play RUNS schedules of faults from SEED on (as root; NODES MODE AGENT JOBS SET)
 	@'$(VENV)/bin/python' -m tests.chaos --runs '$(RUNS)' --seed '$(SEED)' --jobs '$(JOBS)' \
-	    $(if $(NODES),--nodes '$(NODES)') $(if $(MODE),--mode '$(MODE)') $(if $(AGENT),--agent '$(AGENT)')
+	    $(if $(NODES),--nodes '$(NODES)') $(if $(MODE),--mode '$(MODE)') $(if $(AGENT),--agent '$(AGENT)') \
+	    $(foreach pair,$(SET),--set '$(pair)')
 
 .PHONY: meta-data
 meta-data: $(VENV_STAMP) ## Write meta-data/pgsql.xml and docs/parameters.md

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import FrameType
@@ -57,6 +57,13 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     default=ARTIFACTS / "summary.json",
     help="Write every figure to this file.",
 )
+@click.option(
+    "--set",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of this project's agent, such as rejoin=copy; may be given several times.",
+)
 @click.option("--keep", is_flag=True, help="Keep the logs of good runs, too.")
 @click.option("--dry-run", is_flag=True, help="Print the schedules only.")
 def main(
@@ -67,6 +74,7 @@ def main(
     peer: str,
     jobs: int,
     json_file: Path,
+    parameters: tuple[str, ...],
     keep: bool,
     dry_run: bool,
 ) -> None:
@@ -84,7 +92,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="pgsql-ra-chaos-") as scratch:
         agents = [our_agent(), *([shell_agent(Path(scratch))] if peer == "shell" else [])]
         outcomes: list[Outcome] = []
-        for outcome in _play_all(schedules, agents, jobs, keep):
+        for outcome in _play_all(schedules, agents, jobs, _parsed(parameters), keep):
             outcomes.append(outcome)
             # After each: an interrupted series is worth as much as ever.
             json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -94,10 +102,21 @@ def main(
     sys.exit(1 if Result.FAILED in ours or Result.BROKEN in ours else 0)
 
 
-def _play_all(schedules: list[Schedule], agents: list[Agent], jobs: int, keep: bool) -> Iterator[Outcome]:
+def _parsed(parameters: Iterable[str]) -> dict[str, str]:
+    """NAME=VALUE as a mapping."""
+    pairs = [text.partition("=") for text in parameters]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _play_all(
+    schedules: list[Schedule], agents: list[Agent], jobs: int, parameters: dict[str, str], keep: bool
+) -> Iterator[Outcome]:
     def play(schedule: Schedule, agent: Agent) -> Outcome:
         tell(f"{agent.label}: {schedule}")
-        return run(schedule, agent, f"chaos{os.getpid()}_{schedule.seed}_{agent.label[0]}", keep=keep)
+        name = f"chaos{os.getpid()}_{schedule.seed}_{agent.label[0]}"
+        return run(schedule, agent, name, keep=keep, parameters=parameters if agent.label == "ours" else {})
 
     with ThreadPoolExecutor(jobs) as pool:
         pending = [pool.submit(play, schedule, agent) for schedule in schedules for agent in agents]

@@ -5,11 +5,12 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.bench.agents import Agent
@@ -78,8 +79,18 @@ class _Record:
     error: str = ""
 
 
-def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) -> Outcome:
-    """Play a schedule; nothing is left of the lab. Its logs are kept with `keep`, and unless all went well and fast."""
+def run(
+    schedule: Schedule,
+    agent: Agent,
+    lab_name: str,
+    *,
+    keep: bool = False,
+    parameters: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """Play a schedule; nothing is left of the lab. Its logs are kept with `keep`, and unless all went well and fast.
+
+    `parameters` are further ones of the agent.
+    """
     begin = time.monotonic()
     folder = ARTIFACTS / (str(schedule.seed) if agent.label == "ours" else f"{schedule.seed}-{agent.provider}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -98,7 +109,8 @@ def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) 
         try:
             with lab:
                 try:
-                    _run(lab, schedule, agent, Path(scratch), record)
+                    _configure(lab, schedule, agent, parameters)
+                    _run(lab, schedule, Path(scratch), record)
                 finally:
                     if keep or _is_worth_a_look(record):
                         _keep(lab, schedule, Path(scratch), folder)
@@ -110,11 +122,16 @@ def run(schedule: Schedule, agent: Agent, lab_name: str, *, keep: bool = False) 
     return outcome
 
 
-def _run(lab: Lab, schedule: Schedule, agent: Agent, scratch: Path, record: _Record) -> None:
+def _configure(lab: Lab, schedule: Schedule, agent: Agent, parameters: Mapping[str, str]) -> None:
     # The load that Pacemaker sees is that of all labs on this machine together: nothing depends on it here.
     properties = {"load-threshold": "1%" if schedule.busy else "100000%"}
-    lab.configure(Configuration(agent=agent.name, rep_mode=schedule.rep_mode, properties=properties))
+    lab.configure(
+        Configuration(agent=agent.name, rep_mode=schedule.rep_mode, properties=properties, parameters=parameters)
+    )
     lab.wait("the cluster is whole", lambda seen: is_whole(seen, schedule.rep_mode), within=START_SECONDS)
+
+
+def _run(lab: Lab, schedule: Schedule, scratch: Path, record: _Record) -> None:
     load = Load(lab)
     with _sampling(lab, scratch) as sampler:
         stage = Stage(lab, sampler, scratch / "diary.jsonl")

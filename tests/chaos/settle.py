@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tests.chaos.faults import FAULTS, boot
 from tests.chaos.schedule import ADMINISTRATIVE, Kind, Schedule
 from tests.chaos.stage import Stage
-from tests.cluster.support import data_status, is_redundant
+from tests.cluster.support import data_status
 from tests.lab import LabError, Node, Status
 from tests.lab.crm import CLONE
 from tests.lab.layout import DATABASE_USER, PGDATA, PORT, TMPDIR, VIP
@@ -100,11 +100,12 @@ def settle(stage: Stage, schedule: Schedule) -> Settled:
 
 
 def is_whole(seen: Status, rep_mode: str) -> bool:
-    """One primary that has the VIP, and everybody else streams; in sync mode one of them synchronously."""
+    """One primary that has the VIP, and everybody else streams; in sync mode one of them at least may take over."""
     standbys = [node for node in seen.nodes if node.name != seen.promoted]
     streaming = all(data_status(node).startswith("STREAMING") for node in standbys)
     complete = len(seen.unpromoted) == len(standbys) and seen.location() == seen.promoted is not None
-    return complete and streaming and (rep_mode != "sync" or is_redundant(seen))
+    heirs = [node for node in standbys if (node.promotion_score or "-").isdigit()]
+    return complete and streaming and (rep_mode != "sync" or bool(heirs))
 
 
 class Administrator:
