@@ -15,19 +15,30 @@ from collections.abc import Callable
 from functools import partial
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.observe import open_owner_session
 from pgsql_ra.actions.rejoin import examine, job_file, primary_server, read_major
 from pgsql_ra.ocf import AgentError, Deadline, NotSafe
 from pgsql_ra.pacemaker.management import clean_up, has_failed_start
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.base_copy import carry_out, make_copy, plan_swaps, prune
+from pgsql_ra.postgres.configuration import RECOVERY_FILE
 from pgsql_ra.postgres.control import ClusterPhase, read_control
 from pgsql_ra.postgres.job import Cancelled, JobFile, own_identity, raise_cancelled, session_members, started_at
 from pgsql_ra.postgres.own_files import put_own_files, save_own_files
-from pgsql_ra.postgres.process import server_processes
+from pgsql_ra.postgres.process import postmaster, server_processes
 from pgsql_ra.postgres.process import stop as stop_server
-from pgsql_ra.postgres.rewind import CannotRewind, count_commits, keep_segments, recover, rewind
+from pgsql_ra.postgres.rewind import (
+    CannotRewind,
+    count_commits,
+    first_needed,
+    keep_all_wal,
+    keep_segments,
+    recover,
+    rewind,
+)
 from pgsql_ra.postgres.session import FINAL_WORDS
 from pgsql_ra.postgres.upstream import PrimaryServer
+from pgsql_ra.replication.lsn import Position
 from pgsql_ra.replication.rejoin import Copy, Follow, LostWal, Refuse, Rejoin, Rewind
 
 ATTEMPTS = 3
@@ -42,6 +53,7 @@ SHOW_SECONDS = 5.0
 ALONE_SECONDS = 60.0
 """After so long without Pacemaker on this node the job ends: nobody would stop it any more."""
 COUNT_SECONDS = 60.0
+RELOAD_SECONDS = 5.0
 LAUNCH_SECONDS = 0.5
 """How long a server that was just started may take to show that it serves this directory."""
 OWN_FILES = "rejoin.files"
@@ -236,17 +248,18 @@ class _Job:
         context, given = self.context, self.context.parameters
         self.say("waiting for the primary's checkpoint")
         primary.checkpoint(given.pgdb, self.context.deadline.within(PRIMARY_SECONDS * 2))
+        major, saved = read_major(context.pgdata), context.files.path(OWN_FILES)
+        self.keep_wal(major)
         self.stop()
         control = read_control(context.pgdata, context.programs, context.deadline)
         if control.phase not in CLEAN:
             self.say("recovering from the crash")
-            recover(context.pgdata, given.config, context.programs, self.lock, context.deadline)
+            recover(context.pgdata, given.config, major, context.programs, self.lock, context.deadline)
         service = primary.write_service(given.tmpdir, given.pgdb)
-        major, saved = read_major(context.pgdata), context.files.path(OWN_FILES)
         shutil.rmtree(saved, ignore_errors=True)
 
-        def run_rewind(dry_run: bool) -> None:
-            rewind(
+        def run_rewind(dry_run: bool) -> str:
+            return rewind(
                 context.pgdata,
                 given.config,
                 bool(given.restore_command),
@@ -260,7 +273,8 @@ class _Job:
             )
 
         self.say("looking what to rewind")
-        run_rewind(dry_run=True)
+        said = run_rewind(dry_run=True)
+        self.check_wal(primary, first_needed(context.pgdata, said, context.programs, context.deadline))
         save_own_files(context.pgdata, saved)
         self.file.update(broken_off=f"pg_rewind was broken off in {context.pgdata}, which needs a new copy")
         self.say("rewinding")
@@ -273,6 +287,16 @@ class _Job:
             shutil.rmtree(saved, ignore_errors=True)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    def check_wal(self, primary: PrimaryServer, begin: Position | None) -> None:
+        """The primary has the WAL that the rewound server will need first. CannotRewind if not: it would never start.
+
+        pg_rewind does not look at that. An archive may have what the primary has not.
+        """
+        if begin is None or self.context.parameters.restore_command:
+            return
+        if lacks := primary.identify(self.context.deadline.within(PRIMARY_SECONDS), begin).lacks:
+            raise CannotRewind(f"the primary does not have the WAL since the two parted any more: {lacks}")
 
     def copy(self, verdict: Copy, primary: PrimaryServer) -> None:
         """A new copy is in the place of the data directory, which is set aside."""
@@ -308,6 +332,25 @@ class _Job:
         context.log.info(f"the new copy is in place, the old data are in {swaps[-1].old}")
         for deleted in prune(context.pgdata, given.keep_old_data):
             context.log.info(f"{deleted} is deleted: keep_old_data={given.keep_old_data}")
+
+    def keep_wal(self, major: int) -> None:
+        """A server that runs removes no WAL when it stops. (What says so is written anew at its next start.)"""
+        context = self.context
+        pid = postmaster(context.pgdata)
+        if pid is None:
+            return
+        path = context.files.path(RECOVERY_FILE)
+        with open(path, encoding="utf-8") as file:
+            settings = file.read()
+        context.files.write(RECOVERY_FILE, f"{settings}{keep_all_wal(major)}\n")
+        context.server.reload()
+        limit = context.deadline.within(RELOAD_SECONDS)
+        while limit.remaining() > 0:
+            with open_owner_session(context, limit) as session:
+                row = session.execute("SELECT setting FROM pg_settings WHERE name LIKE 'wal_keep_s%'").fetchone()
+            if row and row[0] == "2147483647":
+                return
+            limit.pause("the server to keep its WAL", 0.02)
 
     def stop(self) -> None:
         """The server is down, and the monitor knows why."""

@@ -17,11 +17,15 @@ from pgsql_ra.postgres.running import Progress, run_watched
 from pgsql_ra.postgres.server import last_words
 from pgsql_ra.postgres.upstream import SERVICE
 from pgsql_ra.postgres.wal import segment_bytes
+from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.rejoin import LostWal
 
 CONFIG_FILE_VERSION = 15
 """pg_rewind has --config-file from PostgreSQL 15 on (src/bin/pg_rewind/pg_rewind.c)."""
 RESTORE_VERSION = 13
+KEEP_SIZE_VERSION = 13
+_LAST_COMMON = re.compile(r"last common checkpoint at ([0-9A-F]+/[0-9A-F]+) on timeline (\d+)")
+_REDO = re.compile(r"\bredo ([0-9A-F]+/[0-9A-F]+)")
 _COMMIT = re.compile(r"\bdesc: COMMIT")
 
 
@@ -29,15 +33,25 @@ class CannotRewind(ServerFailure):
     """pg_rewind found before it changed anything that it cannot help."""
 
 
-def recover(pgdata: str, config: str, programs: Programs, lock: int, deadline: Deadline) -> None:
-    """The server that crashed has replayed its WAL and is shut down cleanly, which pg_rewind insists on.
+def keep_all_wal(major: int) -> str:
+    """The setting with which a server removes no WAL at its shutdown: pg_rewind has to read from the last checkpoint
+    before the fork on, and recovery ends with a checkpoint that needs nothing before itself.
+    """
+    return "wal_keep_size = 2147483647" if major >= KEEP_SIZE_VERSION else "wal_keep_segments = 2147483647"
 
-    pg_rewind could do this itself (PostgreSQL 13 and later), but before 15 not with a configuration file elsewhere.
+
+def recover(pgdata: str, config: str, major: int, programs: Programs, lock: int, deadline: Deadline) -> None:
+    """The server that crashed has replayed its WAL, has kept all of it and is shut down cleanly, which pg_rewind
+    insists on.
+
+    pg_rewind could do this itself (PostgreSQL 13 and later), but before 15 not with a configuration file elsewhere, and
+    never so that the WAL is kept.
     """
     signal_file = os.path.join(pgdata, "standby.signal")
     if os.path.exists(signal_file):
         os.remove(signal_file)  # single-user mode refuses to be a standby
-    arguments = ["--single", "-D", pgdata, "-c", f"config_file={config}", "-c", "archive_mode=off", "template1"]
+    arguments = ["--single", "-D", pgdata, "-c", f"config_file={config}", "-c", "archive_mode=off"]
+    arguments += ["-c", keep_all_wal(major).replace(" ", ""), "template1"]
     status, said = run_watched(programs, "postgres", arguments, lock, deadline)
     if status != 0:
         raise ServerFailure(f"the crashed server cannot be recovered before pg_rewind: {last_words(said)}")
@@ -54,8 +68,8 @@ def rewind(
     progress: Progress,
     deadline: Deadline,
     dry_run: bool,
-) -> None:
-    """pg_rewind has done its work, or with `dry_run` has found that it can.
+) -> str:
+    """pg_rewind has done its work, or with `dry_run` has found that it can. Returns what it said.
 
     CannotRewind if the dry run fails; ServerFailure if the work does, and then the directory is good for nothing.
     """
@@ -74,6 +88,19 @@ def rewind(
         raise kind(f"pg_rewind: {_reason(said)}")
     if "no rewind required" in said:
         raise CannotRewind("pg_rewind sees no difference to the primary, although there is one")
+    return said
+
+
+def first_needed(pgdata: str, said: str, programs: Programs, deadline: Deadline) -> Position | None:
+    """Where a rewound server will begin to read WAL: at the redo position of the last checkpoint that both have, as
+    pg_rewind's dry run named it; None if that cannot be told.
+    """
+    found = _LAST_COMMON.search(said)
+    if found is None:
+        return None
+    where = ["-p", os.path.join(pgdata, "pg_wal"), "-t", found[2], "-s", found[1], "-n", "1"]
+    redo = _REDO.search(programs.run("pg_waldump", where, deadline).stdout)
+    return Position(Lsn.parse(redo[1] if redo else found[1]), History(int(found[2])))
 
 
 def _reason(said: str) -> str:

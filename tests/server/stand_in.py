@@ -70,6 +70,12 @@ class StandInCluster:
         state["nodes"][node]["member"] = True
         self._write(state)
 
+    def stop_primary(self, node: str) -> None:
+        """That node is no member any more."""
+        state = self._read()
+        state["nodes"][node] |= {"member": False, "operation": []}
+        self._write(state)
+
     def forget_transient(self, node: str) -> None:
         """attrd was restarted."""
         state = self._read()

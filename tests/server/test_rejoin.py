@@ -7,6 +7,7 @@ Both share a port: the new primary listens on TCP, the former one on its socket 
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -29,9 +31,20 @@ HINTS = "wal_log_hints = on"
 class Pair:
     """`former` crashed with WAL that `heir` never had. `heir` runs and took over."""
 
-    def __init__(self, agent: Agent, cluster: StandInCluster, make_database: MakeDatabase, settings: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        cluster: StandInCluster,
+        make_database: MakeDatabase,
+        settings: str = HINTS,
+        checkpoint: Literal["done", "under way"] = "done",
+    ) -> None:
         self.former = agent.database
         self.former.configure(settings)
+        if settings != HINTS and not re.search(
+            r"checksum version: +0", as_postgres("pg_controldata", "-D", self.former.data)
+        ):
+            as_postgres("pg_checksums", "--disable", "-D", self.former.data)
         self.former.start()
         self.former.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
         self.former.stop()
@@ -43,6 +56,7 @@ class Pair:
         self.former.sql("CREATE TABLE lost AS SELECT generate_series(1, 5000) AS n")
         self.former.crash()
         self.heir.port = self.former.port
+        self.heir.configure("wal_keep_size = 64MB")
         self.heir.configure(
             f"listen_addresses = '127.0.0.1'\nunix_socket_directories = '{self.heir.socket}'\n# the heir's"
         )
@@ -51,7 +65,14 @@ class Pair:
         (self.heir.data / "standby.signal").touch()
         shutil.chown(self.heir.data / "standby.signal", USER, USER)
         self.heir.start()
-        self.heir.sql("SELECT pg_promote()")
+        if checkpoint == "done":
+            self.heir.sql("SELECT pg_promote()")
+            self.heir.sql("CHECKPOINT")
+        else:
+            # Held until there is much to write, which it then does at its leisure.
+            with self.heir.frozen(self.heir.process("checkpointer")):
+                self.heir.sql("SELECT pg_promote()")
+                self.heir.sql("CREATE TABLE dirty AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)")
         self.heir.sql("CREATE TABLE won AS SELECT 1 AS n")
         history = (self.heir.data / "pg_wal" / "00000002.history").read_text().split()
         cluster.run_primary("n2", history=f"2:1@{history[1]}")
@@ -119,6 +140,49 @@ def test_it_is_rewound(agent: Agent, pair: Pair) -> None:
     assert list(kept.glob("00000001*"))
     assert pair.set_aside() == []
     assert jobs(agent) == []
+
+
+def test_it_is_rewound_before_the_first_checkpoint_after_the_promotion(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase
+) -> None:
+    """Before that, the control file of the new primary names the old timeline, and pg_rewind sees no difference."""
+    pair = Pair(agent, cluster, make_database, checkpoint="under way")
+    answer = agent.start(rejoin="rewind")
+    assert answer.code == 0, answer
+    pair.follows()
+
+
+def test_a_standby_that_runs_is_rewound_although_its_shutdown_removes_wal(
+    agent: Agent, cluster: StandInCluster, pair: Pair
+) -> None:
+    """As after a failover: it was started while there was no primary, and a monitor finds that it cannot follow."""
+    history = cluster.attribute("n2", "pgsql-timeline")
+    cluster.stop_primary("n2")
+    assert agent.start(rejoin="rewind").code == 0
+    pair.former.sql("CHECKPOINT")
+    cluster.run_primary("n2", history)
+    eventually(
+        "it has read its WAL", lambda: agent.monitor(silent=False, rejoin="rewind").code == 0 and jobs(agent), within=30
+    )
+    eventually("the repair is over", lambda: jobs(agent), lambda pids: not pids, within=60)
+    pair.follows()
+    assert "new copy" not in agent.logged()
+
+
+def test_it_is_copied_if_the_wal_since_the_parting_is_gone(agent: Agent, pair: Pair) -> None:
+    """pg_rewind would do its work, and the server would wait for that WAL for ever."""
+    pair.heir.configure("wal_keep_size = 0")
+    pair.heir.sql("SELECT pg_reload_conf()")
+    for _ in range(4):
+        pair.heir.sql("SELECT pg_switch_wal()")
+        pair.heir.sql("CREATE TABLE IF NOT EXISTS more AS SELECT repeat('x', 1000) FROM generate_series(1, 2000)")
+        pair.heir.sql("CHECKPOINT")
+    answer = agent.start(rejoin="rewind")
+    assert answer.code == 1, answer
+    assert "does not have the WAL" in answer.reason
+    answer = agent.start(rejoin="copy")
+    assert answer.code == 0, answer
+    pair.follows()
 
 
 def test_it_is_refused_by_default_and_unchanged(agent: Agent, pair: Pair) -> None:

@@ -407,6 +407,14 @@ class TestPromote:
         snapshot = seen(own, waiting(BETA, 0x40, DISCONNECT, SCORE_NEVER))
         assert decided(snapshot) == Plan()
 
+    @MODES
+    def test_a_node_with_priority_0_is_not_promoted_and_stands_in_nobodys_way(self, mode: Mode) -> None:
+        barred = replace(waiting(BETA, 0x90, STREAMING_SYNC), priority=0)
+        assert recorded(decided(seen(waiting(ALPHA, 0x80, STREAMING_SYNC), barred, mode=mode)))
+        own = replace(waiting(ALPHA, 0x90, STREAMING_SYNC), priority=0)
+        plan = decided(seen(own, absent(BETA, DISCONNECT), lsn=0x90, mode=mode))
+        assert "priority is 0" in plan.refusal
+
     def test_nothing_is_left_to_write_after_that(self) -> None:
         snapshot = seen(a_sync_node(ALPHA), absent(BETA, LATEST), waiting(GAMMA, 0x40, STREAMING_ASYNC))
         assert decided(after(snapshot, decided(snapshot).changes)) == Plan()
