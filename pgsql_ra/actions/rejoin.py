@@ -210,6 +210,24 @@ def await_job(context: Context, file: JobFile) -> None:
         limit.pause("the repair of the data directory", 0.05)
 
 
+def show(context: Context, value: str) -> None:
+    """The node attribute `<resource>-rejoin` has this value; "" deletes it. Written only if it changes."""
+    file = job_file(context)
+    if file.read().shown == value:
+        return
+    limit = context.deadline.within(5.0)
+    try:
+        attributes = context.attributes_within(limit)
+        if value:
+            attributes.set_transient(context.node, {"rejoin": value})
+        else:
+            attributes.delete(context.node, "rejoin")
+    except AgentError as error:
+        context.log.info(f"the attribute rejoin of this node could not be written: {error}")
+        return
+    file.update(shown=value)
+
+
 def mend(context: Context, server: Standby, ask: bool = True) -> bool:
     """A running standby that cannot follow the primary is being repaired; False if it need not or may not be.
 
@@ -231,8 +249,6 @@ def mend(context: Context, server: Standby, ask: bool = True) -> bool:
             context.log.info("nothing is done about it while Pacemaker does not manage the resource")
             return True
         return begin(context, verdict)
-    from pgsql_ra.actions.repair import show
-
     if isinstance(verdict, Refuse):
         context.log.warning(f"this standby cannot follow: {verdict.because}")
         show(context, f"refused: {verdict.because}")
