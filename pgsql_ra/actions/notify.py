@@ -9,8 +9,7 @@ here must cost nothing, and one that does has a deadline of its own. What each o
   post-stop    the primary goes on without a standby that stopped, or that was fenced
   post-start   a standby came: the primary takes it in; without a primary, the standbys elect one
   pre-promote  every standby says where its WAL ends, so that the newest one is promoted
-  post-promote every other node remembers the promotion; a standby looks whether it can follow, in a process of its own
-               that nobody waits for
+  post-promote every other node remembers the promotion, and a standby looks whether it can follow
   pre-demote   a primary that is to be demoted only because its score was lost says again that it is the primary
 
 The others are not for us. After a promotion the monitors start at once and do what else is to be done.
@@ -46,7 +45,7 @@ def _react(context: Context) -> None:
         case ("pre", "promote"):
             _freeze(context)
         case ("post", "promote"):
-            _remember(context)
+            _follow_up(context)
         case ("pre", "demote"):
             _assert_lost_score(context)
 
@@ -121,15 +120,31 @@ def _welcome(context: Context) -> None:
         elect_if_needed(context)
 
 
-def _remember(context: Context) -> None:
-    if context.node.lower() not in context.notification.promote:
-        from pgsql_ra.actions.replicate import remember_promotion
+def _follow_up(context: Context) -> None:
+    """In a process that nobody waits for: the virtual IP comes after the notifications of all nodes (measured with
+    Pacemaker 2.1.5: vip_start is initiated when the last post_notify_promote has ended).
+    """
+    if context.node.lower() in context.notification.promote:
+        return
+    from pgsql_ra.postgres.job import detach
 
-        remember_promotion(context)
-        if _runs_standby(context):
-            from pgsql_ra.actions.rejoin import mend_soon
+    runs_standby = _runs_standby(context)
+    action, environ = context.action, context.environ
 
-            mend_soon(context)
+    def work() -> None:
+        later = Context(action, environ)
+        try:
+            from pgsql_ra.actions.replicate import remember_promotion
+
+            remember_promotion(later)
+        except AgentError as error:
+            later.log.error(f"the promotion is remembered by the next monitor: {error}")
+        if runs_standby:
+            from pgsql_ra.actions.rejoin import mend_when_settled
+
+            mend_when_settled(later)
+
+    detach(work)
 
 
 def _freeze(context: Context) -> None:

@@ -255,13 +255,8 @@ def mend(context: Context, server: Standby, ask: bool = True) -> bool:
     return False
 
 
-def mend_soon(context: Context) -> None:
-    """After a promotion elsewhere: look whether this standby can follow, in a process that nobody waits for."""
-    action, environ = context.action, context.environ
-    detach(lambda: _mend_when_settled(Context(action, environ)))
-
-
-def _mend_when_settled(context: Context) -> None:
+def mend_when_settled(context: Context) -> None:
+    """After a promotion elsewhere: look whether this standby can follow, as soon as that can be known."""
     from pgsql_ra.actions.observe import observe_server
 
     context.deadline = Deadline(SETTLE_SECONDS)
