@@ -193,14 +193,16 @@ $(POSTGRES_STAMP): requirements-postgres.lock $(VENV_STAMP)
 	'$(VENV)/bin/python' $(PIP) install --no-deps --target '$(BUILD)/postgres' -r requirements-postgres.lock
 	touch $@
 
-# Tests of servers and clusters wait most of their time, so several run side by side.
+# Tests of servers and clusters wait most of their time, so several run side by side; how long they wait for a fact at
+# most is multiplied by LAB_TIME_FACTOR, for machines that have other things to do as well.
+export LAB_TIME_FACTOR ?= 3
 .PHONY: test
 test: packages $(VENV_STAMP) $(PRIVATE_STAMP) $(POSTGRES_STAMP) ## All tests: units, servers, whole clusters (as root)
 	@pytest='$(VENV)/bin/python -m pytest -q'
 	$$pytest -n 2 tests/unit
 	for bin in $(POSTGRES_BINS); do
 	    echo "PostgreSQL in $$bin"
-	    PGSQL_RA_POSTGRES_BIN=$$bin $$pytest -n 3 tests/server
+	    PGSQL_RA_POSTGRES_BIN=$$bin $$pytest -n 4 tests/server
 	done
 	$$pytest -n 3 tests/cluster tests/chaos
 

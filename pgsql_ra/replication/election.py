@@ -87,9 +87,12 @@ def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
 
     Run by every standby in the pre-promote notification. `promoted` is the node that Pacemaker is about to promote.
     """
+    own = snapshot.own
+    if promoted.lower() in (name.lower() for name in other_primaries(snapshot.cluster, own.key)):
+        # Pacemaker plans a promotion anew when the number of instances changes: it is the primary already.
+        return Plan()
     if server.position is None:
         return Plan(waiting_for="the server to have read all of its own WAL")
-    own = snapshot.own
     # Whoever sees the position has seen which promotion this node knows of.
     changes: list[Change] = list(remember(snapshot, snapshot.newest))
     if own.position != server.position:

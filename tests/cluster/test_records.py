@@ -90,7 +90,7 @@ def _both_explain(first: str, second: str, seen: Status) -> bool:
 
 def test_any_one_of_two_by_quorum(cluster: Cluster) -> None:
     lab = cluster(nodes=3)
-    lab.configure(Configuration(parameters={"synchronous_method": "quorum"}))
+    lab.configure(Configuration(parameters={"synchronous_method": "quorum", "rejoin": "copy"}))
     seen = lab.wait("two standbys vote", partial(_voters, 2, 2), within=90)
     first = lab.primary()
     names = [node.name for node in seen.nodes if node.name != first.name]

@@ -372,6 +372,10 @@ class TestFreeze:
         nodes = waiting(ALPHA, 0x80, STREAMING_SYNC, SCORE_STANDBY), waiting(BETA, 0x90, STREAMING_ASYNC, SCORE_NEVER)
         assert changes(self.frozen(seen(*nodes), ALPHA)) == [("score", ALPHA, SCORE_NEVER)]
 
+    def test_nothing_is_said_if_it_is_the_primary_already(self) -> None:
+        """Its standbys stream: where their WAL ends would be said again and again."""
+        assert self.frozen(seen(an_async_node(ALPHA), the_primary_node(BETA)), BETA) == Plan()
+
     def test_a_third_one_has_no_part_in_it(self) -> None:
         nodes = waiting(ALPHA, 0x40), waiting(BETA, 0x80, STREAMING_SYNC), waiting(GAMMA, 0x90, STREAMING_ASYNC)
         assert self.frozen(seen(*nodes, lsn=0x40), BETA) == Plan()

@@ -226,7 +226,7 @@ class TestRemembering:
         cluster = a_cluster(*(replace(node, promotion=NEW, known=None) for node in snapshot.cluster.nodes))
         snapshot = replace(snapshot, cluster=cluster)
         assert isinstance(snapshot.server, Standby)
-        for plan in (watch(snapshot, snapshot.server), freeze(snapshot, snapshot.server, BETA)):
+        for plan in (watch(snapshot, snapshot.server), freeze(snapshot, snapshot.server, GAMMA)):
             assert [bare(change) for change in self.kept(plan.changes)] == [
                 ("remember", "", str(NEW)),
                 ("known", ALPHA, NEW.stamp),
