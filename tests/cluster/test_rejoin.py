@@ -3,6 +3,7 @@
 
 import signal
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from tests.cluster.conftest import Cluster
@@ -11,7 +12,7 @@ from tests.lab import Configuration, Lab
 from tests.lab.cib_view import Status
 from tests.lab.crm import CLONE
 from tests.lab.layout import PGDATA, PGHOME, PROJECT, TMPDIR
-from tests.lab.node import Node
+from tests.lab.node import FILLER, Node
 from tests.lab.processes import Identity, name_of, parent_of
 from tests.lab.waiting import eventually
 
@@ -131,18 +132,49 @@ def test_ten_moves_in_a_row(cluster: Cluster) -> None:
         assert "repair of the data directory" not in node.log_text()
 
 
-def test_all_nodes_go_down_and_come_up(cluster: Cluster) -> None:
+def test_all_nodes_go_down_and_come_up_in_every_order(cluster: Cluster) -> None:
     lab = cluster(nodes=2)
     start(lab, Configuration(parameters={"rejoin": "copy"}))
-    for first_up in (False, True):
-        with writing(lab, f"writer{int(first_up)}"):
+    for number, (first_down, first_up) in enumerate(product((True, False), repeat=2)):
+        with writing(lab, f"writer{number}"):
             former = lab.primary()
             others = [node for node in lab.nodes if node.name != former.name]
-            for node in (former, *others):
+            for node in (former, *others) if first_down else (*others, former):
                 node.power_cut()
             for node in (former, *others) if first_up else (*others, former):
                 node.boot()
             lab.wait("redundant again", is_redundant, within=120)
+
+
+def test_without_wal_log_hints_it_is_refused_or_copied_when_there_is_room(cluster: Cluster) -> None:
+    lab = cluster(nodes=2, disk_megabytes=700)
+    for node in lab.nodes:
+        node.run(["sh", "-c", f"echo 'wal_log_hints = off' >> {PGDATA}/postgresql.conf"])
+    start(lab, Configuration(parameters={"rejoin": "rewind"}))
+    victim = lab.primary()
+    with writing(lab):
+        diverge(lab, victim)
+        lab.wait("another node took over", partial(took_over, victim.name), within=60)
+        seen = lab.wait("its start fails", lambda now: now.node(victim.name).role == "Stopped", within=60)
+        lab.wait("and says why", lambda now: any("wal_log_hints" in bad.reason for bad in now.failures), within=60)
+
+        leave_free(victim, megabytes=10)
+        survivor = lab.node(seen.promoted or "")
+        survivor.run(["crm_resource", "--resource=pgsql", "--set-parameter=rejoin", "--parameter-value=copy"])
+        survivor.run(["crm_resource", "--cleanup", "--resource=pgsql", f"--node={victim.name}"])
+        lab.wait("the copy does not fit", lambda _: "No space left on device" in victim.log_text(), within=90)
+        assert victim.run(["test", "-e", f"{PGDATA}/PG_VERSION"]).returncode == 0, "the data are where they were"
+        victim.free_disk()
+        survivor.run(["crm_resource", "--cleanup", "--resource=pgsql", f"--node={victim.name}"])
+        lab.wait("redundant again", is_redundant, within=120)
+        (old,) = victim.run(["sh", "-c", f"ls -d {PGDATA}.old-*"]).stdout.split()
+        assert victim.run(["test", "-e", f"{old}/PG_VERSION"]).returncode == 0, "the old data are kept"
+
+
+def leave_free(node: Node, megabytes: int) -> None:
+    """So much is free on the node's database disk."""
+    free, block = map(int, node.run(["stat", "--file-system", "--format=%a %S", str(PGHOME)]).stdout.split())
+    node.run(["fallocate", "--length", str(free * block - (megabytes << 20)), str(FILLER)])
 
 
 def test_a_standby_whose_wal_is_gone_is_copied_anew(cluster: Cluster) -> None:

@@ -152,12 +152,18 @@ class Database:
 
     def crash(self) -> None:
         """All processes end at once."""
-        pids = [self.postmaster, *self.processes()]
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        # Not only dead but gone: a server that starts takes the number of a zombie for another one's.
-        eventually("the server is gone", lambda: [*filter(state_of, pids)], lambda left: not left, within=10, poll=0.02)
+        pids = {self.postmaster}
+
+        def kill_all() -> list[int]:
+            # Again and again: a postmaster forks until it dies.
+            pids.update(self.processes())
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            # Not only dead but gone: a server that starts takes the number of a zombie for another one's.
+            return [*filter(state_of, pids)]
+
+        eventually("the server is gone", kill_all, lambda left: not left, within=10, poll=0.02)
 
     def kill_postmaster(self) -> None:
         """The postmaster ends at once; its children are left to themselves."""
@@ -191,10 +197,16 @@ class Database:
 
     def clear(self) -> None:
         """End what is left, and remove what killed servers leave in the kernel."""
-        for pid in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.await_end()
+
+        def kill_all() -> list[int]:
+            # Again and again: a postmaster forks until it dies, and its child may then wait for a dead one's lock.
+            found = self.processes()
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return found
+
+        eventually("nothing of the server is left", kill_all, lambda left: not left, within=10, poll=0.02)
         if not self.data.exists():
             return
         # The server's key is its directory's inode (PGSharedMemoryCreate in src/backend/port/sysv_shmem.c).
