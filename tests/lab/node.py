@@ -162,7 +162,8 @@ class Node:
         return [pid for pid in self.processes() if name_of(pid) == "pacemakerd"]
 
     def crash_postgres(self) -> None:
-        """kill -9 every postgres of the node."""
+        """kill -9 every postgres of the node, the postmaster first: it would begin to recover from its children's end."""
+        signal_all(self.postmasters(), signal.SIGKILL)
         signal_all(self.postgres_processes(), signal.SIGKILL)
 
     def postgres_children(self, title: str) -> list[int]:

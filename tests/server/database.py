@@ -153,9 +153,11 @@ class Database:
     def crash(self) -> None:
         """All processes end at once."""
         pids = {self.postmaster}
+        # First of all: it would take the death of one of its children for a crash and begin to recover from it.
+        self.kill_postmaster()
 
         def kill_all() -> list[int]:
-            # Again and again: a postmaster forks until it dies.
+            # Again and again: it may have been in the middle of a fork.
             pids.update(self.processes())
             for pid in pids:
                 with suppress(ProcessLookupError):
