@@ -162,7 +162,7 @@ class Node:
         return [pid for pid in self.processes() if name_of(pid) == "pacemakerd"]
 
     def crash_postgres(self) -> None:
-        """kill -9 every postgres of the node, the postmaster first: it would begin to recover from its children's end."""
+        """kill -9 every postgres of the node, the postmaster first: it would begin to recover from its child's end."""
         signal_all(self.postmasters(), signal.SIGKILL)
         signal_all(self.postgres_processes(), signal.SIGKILL)
 
