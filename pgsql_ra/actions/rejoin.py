@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import LOCK_FILE
-from pgsql_ra.ocf import AgentError, Deadline, NotSafe
+from pgsql_ra.ocf import AgentError, Deadline, NotInstalled, NotSafe
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.pacemaker.management import is_managed
 from pgsql_ra.postgres.base_copy import Swap, carry_out
-from pgsql_ra.postgres.control import end_of_wal, least_end_of_wal, read_control
+from pgsql_ra.postgres.control import DamagedControl, end_of_wal, least_end_of_wal, read_control, read_major
 from pgsql_ra.postgres.job import JobFile, JobState, detach, own_identity, started_at
+from pgsql_ra.postgres.promotion_file import remembered_system
+from pgsql_ra.postgres.vacancy import hindrance, is_vacant
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.rejoin import (
     Copy,
@@ -30,6 +32,7 @@ from pgsql_ra.replication.rejoin import (
     Rejoin,
     Rewind,
     Upstream,
+    Vacancy,
     Verdict,
     decide_rejoin,
 )
@@ -55,15 +58,31 @@ def examine(context: Context, policy: Rejoin, running: Standby | None = None, as
 
     `running` is the server if it runs as a standby. Without `ask` the primary's record in the cluster has to do.
     """
-    cluster = read_cluster(context.resource, context.deadline)
     local = local_data(context, running)
+    cluster = read_cluster(context.resource, context.deadline)
     upstream = ask_primary(context, cluster, local, running) if ask else None
     return decide_rejoin(context.node, local, cluster, policy, upstream)
 
 
 def local_data(context: Context, running: Standby | None) -> LocalData:
-    """What lies in the data directory."""
-    control = read_control(context.pgdata, context.programs, context.deadline)
+    """What lies in the data directory. NotInstalled or NotPermitted if it is not one that the agent may use."""
+    from pgsql_ra.actions.standby import check_data_directory
+
+    pgdata = context.pgdata
+    if running is None:
+        if is_vacant(pgdata):
+            is_there = os.path.isdir(pgdata)
+            found = f"the data directory {pgdata} is empty" if is_there else f"there is no data directory {pgdata}"
+            vacancy = Vacancy(f"{found} (parameter pgdata)", hindrance=hindrance(pgdata))
+            return LocalData(False, vacancy=vacancy)
+        check_data_directory(context)
+    try:
+        control = read_control(pgdata, context.programs, context.deadline)
+    except DamagedControl as error:
+        if running is not None:
+            raise
+        vacancy = Vacancy(str(error), holds_data=True, hindrance=hindrance(pgdata))
+        return LocalData(False, system=remembered_system(context.files), vacancy=vacancy)
     was_primary = control.was_primary and running is None
     broken_off = job_file(context).read().broken_off
     if running is not None:
@@ -83,6 +102,16 @@ def local_data(context: Context, running: Standby | None) -> LocalData:
         broken_off="" if control.is_backup else broken_off,
         lock=lock if os.path.exists(lock) else "",
     )
+
+
+def known_system(context: Context) -> str:
+    """The system identifier of what lies in the data directory, remembered if need be; "" if that is not known."""
+    if is_vacant(context.pgdata):
+        return ""
+    try:
+        return read_control(context.pgdata, context.programs, context.deadline).system
+    except DamagedControl:
+        return remembered_system(context.files)
 
 
 def ask_primary(context: Context, cluster: ClusterState, local: LocalData, running: Standby | None) -> Upstream | None:
@@ -111,15 +140,10 @@ def primary_server(context: Context) -> "PrimaryServer":
     from pgsql_ra.postgres.upstream import PrimaryServer
 
     given = context.parameters
-    major = read_major(context.pgdata)
+    has_version = os.path.exists(os.path.join(context.pgdata, "PG_VERSION"))
+    major = read_major(context.pgdata) if has_version else context.programs.major(context.deadline)
     options = only_from_primary(major, given.primary_conninfo_opt)
     return PrimaryServer(given.master_ip, given.pgport, given.rejoin_user or given.repuser, options, context.user)
-
-
-def read_major(pgdata: str) -> int:
-    """PostgreSQL's major version of a data directory that was checked."""
-    with open(os.path.join(pgdata, "PG_VERSION"), encoding="ascii") as file:
-        return int(file.read().partition(".")[0])
 
 
 def policy_of(context: Context) -> Rejoin:
@@ -131,6 +155,7 @@ def settle_data(context: Context) -> str:
     """Before the server is started as a standby: its data may follow the primary, repaired if need be. Returns why.
 
     NotSafe if they may not and nothing may be done about it, or if the repair takes longer than this action may.
+    NotInstalled if there are none, and none may be copied.
     """
     file = job_file(context)
     if file.running():
@@ -145,7 +170,8 @@ def settle_data(context: Context) -> str:
             raise NotSafe(failed)
         verdict = examine(context, policy_of(context))
     if not isinstance(verdict, Follow):
-        raise NotSafe(verdict.because)
+        lacks_data = is_vacant(context.pgdata) and not policy_of(context).may_copy
+        raise (NotInstalled if lacks_data else NotSafe)(verdict.because)
     if file.read().pid:
         file.update(waiter=0, waiter_begun=0, spared=False, broken_off="", result="")
     return verdict.because

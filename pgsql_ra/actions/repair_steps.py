@@ -6,18 +6,19 @@ the primary answers, pg_rewind's dry run ends well, a copy is complete and on di
 place, that is noted durably, and nothing starts from the directory until the note is gone.
 """
 
+import os
 import shutil
 import signal
 import time
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
-from pgsql_ra.actions.rejoin import job_file, primary_server, read_major, show
+from pgsql_ra.actions.rejoin import job_file, known_system, primary_server, show
 from pgsql_ra.ocf import AgentError, Deadline, NotSafe
 from pgsql_ra.parameters import slot_name
-from pgsql_ra.postgres.base_copy import carry_out, make_copy, plan_swaps, prune
+from pgsql_ra.postgres.base_copy import carry_out, discard, make_copy, plan_swaps, prune
 from pgsql_ra.postgres.configuration import RECOVERY_FILE
-from pgsql_ra.postgres.control import ClusterPhase, read_control
+from pgsql_ra.postgres.control import ClusterPhase, read_control, read_major
 from pgsql_ra.postgres.job import Cancelled
 from pgsql_ra.postgres.own_files import put_own_files, save_own_files
 from pgsql_ra.postgres.process import postmaster, server_processes
@@ -33,6 +34,7 @@ from pgsql_ra.postgres.rewind import (
 )
 from pgsql_ra.postgres.session import FINAL_WORDS
 from pgsql_ra.postgres.upstream import PrimaryServer
+from pgsql_ra.postgres.vacancy import is_vacant
 from pgsql_ra.replication.lsn import Position
 from pgsql_ra.replication.rejoin import Copy, LostWal, Rejoin, Rewind
 
@@ -100,7 +102,7 @@ class Repair:
                 self.file.update(phase=f"waiting for the primary ({error})")
                 limit.pause(str(error), 0.1)
             else:
-                own = read_control(self.context.pgdata, self.context.programs, self.context.deadline).system
+                own = known_system(self.context)
                 if own and found.system != own:
                     raise NotSafe(
                         f"the server at {self.context.parameters.master_ip} has another database than this node"
@@ -164,11 +166,12 @@ class Repair:
             raise CannotRewind(f"the primary does not have the WAL since the two parted any more: {lacks}")
 
     def copy(self, verdict: Copy, primary: PrimaryServer) -> None:
-        """A new copy is in the place of the data directory, which is set aside."""
+        """A new copy is in the place of the data directory, which is set aside if there is anything in it."""
         context, given = self.context, self.context.parameters
         context.log.warning(f"a new copy of the primary is made: {verdict.because}")
         self.tell_lost(verdict.lost)
         swaps = plan_swaps(context.pgdata)
+        was_vacant = is_vacant(context.pgdata)
         service = primary.write_service(given.tmpdir, "replication")
         slot = slot_name(given.replication_slot_name, context.node) if given.replication_slot_name else ""
         self.say("copying")
@@ -183,6 +186,9 @@ class Repair:
             self.progress,
             context.deadline,
         )
+        if was_vacant and not is_vacant(context.pgdata):
+            discard(swaps)
+            raise NotSafe(f"somebody has put something into {context.pgdata} while the copy was made")
         self.stop()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
@@ -194,7 +200,8 @@ class Repair:
             self.file.update(swaps=(), broken_off="")
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        context.log.info(f"the new copy is in place, the old data are in {swaps[-1].old}")
+        kept = f"the old data are in {swaps[-1].old}" if os.path.exists(swaps[-1].old) else "there were no old data"
+        context.log.info(f"the new copy is in place, {kept}")
         for deleted in prune(context.pgdata, given.keep_old_data):
             context.log.info(f"{deleted} is deleted: keep_old_data={given.keep_old_data}")
 

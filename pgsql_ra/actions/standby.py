@@ -41,8 +41,8 @@ def bring_up_standby(context: Context) -> None:
     """
     check_membership(context)
     finish_swap(context)
-    major = check_data_directory(context)
     check_may_follow(context)
+    major = check_data_directory(context)
     if postmaster(context.pgdata) is None:
         launch_standby(context, major)
     elif not isinstance(observe_server(context, context.deadline), Standby):

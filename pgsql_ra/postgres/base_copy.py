@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgsql_ra.ocf import Deadline, NotInstalled, ServerFailure
-from pgsql_ra.postgres.own_files import put_own_files, save_own_files, sync
+from pgsql_ra.postgres.own_files import own_files, put_own_files, save_own_files, sync
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.running import Progress, run_watched
 from pgsql_ra.postgres.upstream import SERVICE
 from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.postgres.vacancy import cannot_swap, is_vacant
 
 NEW = ".pgsql-ra.new"
 OLD = ".old-"
@@ -50,10 +51,7 @@ def plan_swaps(pgdata: str) -> tuple[Swap, ...]:
     swaps.append(_beside(real, stamp, inside=False))
     for swap in swaps:
         if os.path.ismount(swap.current) and os.path.dirname(swap.new) != swap.current:
-            raise CannotCopy(
-                f"{swap.current} is a mount point, so a copy cannot be made beside it: rebuild this node by hand with"
-                " pg_basebackup, or keep the data in a directory below the mount point"
-            )
+            raise CannotCopy(cannot_swap(swap.current))
     return tuple(swaps)
 
 
@@ -62,7 +60,8 @@ def _beside(path: str, stamp: str, inside: bool) -> Swap:
     base = path + "/" if inside else path
     if not inside:
         return Swap(path, f"{base}{NEW}", f"{base}{OLD}{stamp}")
-    version = next((name for name in sorted(os.listdir(path)) if name.startswith("PG_")), "")
+    names = sorted(os.listdir(path)) if os.path.isdir(path) else []
+    version = next((name for name in names if name.startswith("PG_")), "")
     if not version:
         raise CannotCopy(f"the tablespace in {path} has no directory PG_*")
     return Swap(f"{base}{version}", f"{base}{NEW[1:]}/{version}", f"{base}{OLD[1:]}{stamp}/{version}")
@@ -76,6 +75,8 @@ class _Tablespace:
 
 def _tablespaces(pgdata: str) -> list[_Tablespace]:
     directory = os.path.join(pgdata, "pg_tblspc")
+    if not os.path.isdir(directory):
+        return []
     links = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
     return [_Tablespace(link, os.readlink(link)) for link in links if os.path.islink(link)]
 
@@ -91,7 +92,8 @@ def make_copy(
     progress: Progress,
     deadline: Deadline,
 ) -> None:
-    """A complete base backup lies in the new places, on disk, with this node's own files in it.
+    """A complete base backup lies in the new places, on disk, with this node's own files in it: the primary's, if this
+    node has none.
 
     ServerFailure if it could not be made; then nothing of it is left.
     """
@@ -100,9 +102,10 @@ def make_copy(
         _back_up(pgdata, swaps, slot, programs, user, service, lock, progress, deadline)
         data = swaps[-1]
         place = f"{data.new}/{NEW[1:]}"
-        save_own_files(data.current, place)
-        put_own_files(place, data.new)
-        shutil.rmtree(place)
+        if os.path.isdir(data.current) and own_files(data.current):
+            save_own_files(data.current, place)
+            put_own_files(place, data.new)
+            shutil.rmtree(place)
         _point_links(data.new, swaps, lambda swap: swap.current)
         sync(data.new)
     except BaseException:
@@ -124,7 +127,7 @@ def _back_up(
     data = swaps[-1]
     arguments = [f"--pgdata={data.new}", f"--dbname=service={SERVICE}", "--wal-method=stream", "--checkpoint=fast"]
     arguments += ["--progress", "--no-password"]
-    _prepare(data.new, user, os.stat(data.current).st_mode & 0o777)
+    _prepare(data.new, user, 0o700 if is_vacant(data.current) else os.stat(data.current).st_mode & 0o777)
     if os.path.islink(os.path.join(data.current, "pg_wal")):
         _prepare(swaps[-2].new, user, 0o700)
         arguments.append(f"--waldir={swaps[-2].new}")
@@ -193,12 +196,20 @@ def carry_out(swaps: tuple[Swap, ...]) -> None:
         if not os.path.exists(swap.new):
             continue  # done before
         if os.path.exists(swap.current):
-            os.makedirs(os.path.dirname(swap.old), exist_ok=True)
-            os.rename(swap.current, swap.old)
+            _set_aside(swap)
         os.rename(swap.new, swap.current)
         sync(os.path.dirname(swap.current))
     if os.path.isdir(swaps[-1].old):
         _point_links(swaps[-1].old, swaps, lambda swap: swap.old)
+
+
+def _set_aside(swap: Swap) -> None:
+    """An empty directory is not worth keeping."""
+    try:
+        os.rmdir(swap.current)
+    except OSError:
+        os.makedirs(os.path.dirname(swap.old), exist_ok=True)
+        os.rename(swap.current, swap.old)
 
 
 def discard(swaps: tuple[Swap, ...]) -> None:

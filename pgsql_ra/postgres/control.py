@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
+from pgsql_ra.ocf import Deadline, DeadlineExceeded, NotInstalled, ServerFailure
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.wal import end_of_segments, newest_timeline, read_history, segment_bytes
 from pgsql_ra.replication.lsn import Lsn, Position
@@ -89,24 +89,51 @@ def _exists(pgdata: str, name: str) -> bool:
     return os.path.exists(os.path.join(pgdata, name))
 
 
+class DamagedControl(ServerFailure):
+    """The control file is not what the server wrote: no server starts from it."""
+
+
+_UNREADABLE = re.compile(r'open file ".*pg_control" for reading: No such file|read file ".*pg_control": read \d+ of')
+"""It is gone, or shorter than it should be (src/common/controldata_utils.c)."""
 _DAMAGED = re.compile("CRC checksum does not match", re.IGNORECASE)
 """A warning: on stdout in PostgreSQL 15 and 16, on stderr in 18 (src/bin/pg_controldata/pg_controldata.c)."""
 
 
 def read_control(pgdata: str, programs: Programs, deadline: Deadline) -> ControlData:
-    """The control data of `pgdata`. ServerFailure with pg_controldata's own words if they cannot be read."""
+    """The control data of `pgdata`. DamagedControl if nobody could read them, ServerFailure with the reason if they
+    cannot be read otherwise.
+    """
     done = programs.run("pg_controldata", ["-D", pgdata], deadline)
     if done.returncode != 0:
-        raise ServerFailure(f"the control file of {pgdata} cannot be read: {' '.join(done.stderr.split())}")
+        words = " ".join(done.stderr.split())
+        if _UNREADABLE.search(words):
+            raise DamagedControl(f"the control file of {pgdata} is damaged ({words})")
+        raise ServerFailure(f"the control file of {pgdata} cannot be read: {words}")
     if _DAMAGED.search(done.stdout + done.stderr):
         # It prints what it found all the same, and ends with success.
-        raise ServerFailure(f"the control file of {pgdata} is damaged: clone the primary anew with pg_basebackup")
+        _check_programs(pgdata, programs, deadline)
+        raise DamagedControl(f"the control file of {pgdata} is damaged (its checksum is wrong)")
     # A primary that crashed during an exclusive backup (before PostgreSQL 15) has a label too, but it was started here.
     is_backup = _exists(pgdata, "backup_label") and not _exists(pgdata, "postmaster.opts")
     return replace(parse_control(done.stdout), is_backup=is_backup)
 
 
 _END = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
+
+
+def _check_programs(pgdata: str, programs: Programs, deadline: Deadline) -> None:
+    """To programs of another major version every control file looks damaged. NotInstalled if these are."""
+    data, installed = read_major(pgdata), programs.major(deadline)
+    if data != installed:
+        raise NotInstalled(
+            f"{pgdata} belongs to PostgreSQL {data}, and the programs beside {programs.pg_ctl} are of {installed}"
+        )
+
+
+def read_major(pgdata: str) -> int:
+    """PostgreSQL's major version of a data directory that was checked."""
+    with open(os.path.join(pgdata, "PG_VERSION"), encoding="ascii") as file:
+        return int(file.read().partition(".")[0])
 
 
 def least_end_of_wal(pgdata: str, control: ControlData) -> Position | None:

@@ -2,11 +2,14 @@
 """PostgreSQL's programs, run as the database user."""
 
 import os
+import re
 import shutil
 import subprocess
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, NotInstalled
 from pgsql_ra.postgres.user import DatabaseUser
+
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
 
 class Programs:
@@ -40,6 +43,14 @@ class Programs:
         libraries = ":".join(part for part in (os.environ.get("LD_LIBRARY_PATH", ""), self._pglibs) if part)
         environment = {"PATH": f"{self._directory}:/usr/bin:/bin", "LC_ALL": "C", "HOME": self._user.home}
         return environment | {"USER": self._user.name, "LOGNAME": self._user.name, "LD_LIBRARY_PATH": libraries}
+
+    def major(self, deadline: Deadline) -> int:
+        """The major version of this installation. NotInstalled if its server does not say it."""
+        done = self.run("postgres", ["--version"], deadline)
+        found = _VERSION.search(done.stdout)
+        if found is None:
+            raise NotInstalled(f"{self.path('postgres')} does not say its version: {' '.join(done.stderr.split())}")
+        return int(found[1])
 
     def run(
         self, name: str, arguments: list[str], deadline: Deadline, extra: dict[str, str] | None = None

@@ -37,6 +37,18 @@ def read_promotion(files: ConfigurationFiles, pgdata: str) -> Promotion | None:
         ) from error
 
 
+def remembered_system(files: ConfigurationFiles) -> str:
+    """Which database system the file is about, as a system identifier; "" if there is none, or if it does not say."""
+    try:
+        with open(files.path(PROMOTION_FILE), encoding="utf-8", errors="replace") as file:
+            system = file.readline().strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise NotPermitted(f"cannot read {files.path(PROMOTION_FILE)}: {error.strerror}") from error
+    return system if system.isascii() and system.isdigit() else ""
+
+
 def write_promotion(files: ConfigurationFiles, pgdata: str, promotion: Promotion) -> None:
     """The file says this, durably."""
     files.write(PROMOTION_FILE, f"{system_identifier(pgdata)}\n{promotion}\n")

@@ -10,6 +10,8 @@ guessed. What goes too far is thrown away only where the policy says so, and nev
   * pg_rewind needs checksums or wal_log_hints on this node (it reads from the WAL which blocks were changed), and a
     timeline of the primary's own that began after the two parted: it takes equal timelines for equal data.
   * A copy needs none of that, but never replaces the data of another database system.
+  * A place without data has nothing to lose: a copy may be put there. Data whose control file is damaged do not say
+    themselves whose they are; what this node remembers of them does, or they are left alone.
 """
 
 from dataclasses import dataclass
@@ -48,6 +50,17 @@ class ChangedBlocks(Enum):
 
 
 @dataclass(frozen=True)
+class Vacancy:
+    """Why no server can run from a data directory, wherever its WAL ends."""
+
+    because: str
+    holds_data: bool = False
+    """Whether something of a database lies there all the same: only a copy of that database may replace it."""
+    hindrance: str = ""
+    """Why nothing can be put in its place, and what to do about that; "" if nothing is in the way."""
+
+
+@dataclass(frozen=True)
 class LocalData:
     """What lies in the data directory of a server, which runs as a standby or not at all.
 
@@ -64,6 +77,8 @@ class LocalData:
     """What was done to this directory and not ended, so that it must not be started; "" if nothing."""
     lock: str = ""
     """The lock file of ocf:heartbeat:pgsql, if there is one."""
+    vacancy: Vacancy | None = None
+    """If no server can run from it; the rest is not known then, but for `system`, which this node remembers."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +147,14 @@ def decide_rejoin(
 ) -> Verdict:
     """May this node's data follow the primary that runs now, and if not, what may be done about it?"""
     primaries = other_primaries(cluster, node.lower())
-    if policy is Rejoin.MANUAL and local.lock:
+    vacancy = local.vacancy
+    if vacancy and vacancy.hindrance:
+        return Refuse(f"{vacancy.because}, and {vacancy.hindrance}")
+    if policy is Rejoin.MANUAL and local.lock and not vacancy:
         return Refuse(f"{node} was a primary, and rejoin=manual: rebuild its data if need be, then remove {local.lock}")
     if not primaries:
+        if vacancy:
+            return Refuse(f"{vacancy.because}, and there is no primary to copy: start another node first")
         if local.broken_off:
             return Refuse(f"{local.broken_off}, and there is no primary to go on from: start another node first")
         return Follow(f"no other node is the primary: the election decides{_outlook(node, local, cluster)}")
@@ -147,10 +167,23 @@ def decide_rejoin(
             f"the data of {node} are another database's than those of {name} (system identifiers {local.system} and"
             f" {upstream.system}): check pgdata and master_ip; the agent does not replace them"
         )
+    if vacancy:
+        return _fill(name, vacancy, local.system, policy)
     history = upstream.history if upstream else state.record if state else None
     if local.broken_off:
         return _repair(node, local, policy, local.broken_off, None, upstream)
     return _compare(node, local, name, history, policy, upstream)
+
+
+def _fill(primary: str, vacancy: Vacancy, system: str, policy: Rejoin) -> Verdict:
+    if vacancy.holds_data and not system:
+        return Refuse(
+            f"{vacancy.because}, and nothing on this node says whose data they were: if a copy of {primary} may replace"
+            " them, move the directory away"
+        )
+    if policy.may_copy:
+        return Copy(vacancy.because)
+    return Refuse(f"{vacancy.because}: copy {primary} with `pgsql-ra rejoin`, or set the parameter rejoin to copy")
 
 
 def _compare(

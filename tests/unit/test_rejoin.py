@@ -18,6 +18,7 @@ from pgsql_ra.replication.rejoin import (
     Rejoin,
     Rewind,
     Upstream,
+    Vacancy,
     decide_rejoin,
     parting,
 )
@@ -152,6 +153,57 @@ def test_the_policy_decides(
     assert type(verdicts[Rejoin.REWIND]) is rewind
     assert type(verdicts[Rejoin.COPY]) is copy
     assert all(words in verdict.because for verdict in verdicts.values())
+
+
+EMPTY = LocalData(False, vacancy=Vacancy("/data is empty"))
+DAMAGED = LocalData(False, system=SYSTEM, vacancy=Vacancy("its control file is damaged", holds_data=True))
+OF_NOBODY = replace(DAMAGED, system="")
+HINDERED = LocalData(False, vacancy=Vacancy("/data is empty", hindrance="the filesystem of /data is not mounted"))
+
+
+@pytest.mark.parametrize(
+    ("local", "upstream", "copy", "words"),
+    [
+        pytest.param(EMPTY, THE_PRIMARY, Copy, "/data is empty", id="no data"),
+        pytest.param(EMPTY, None, Copy, "/data is empty", id="no data, and the primary was not asked"),
+        pytest.param(EMPTY, STRANGER, Copy, "/data is empty", id="no data: any primary's will do"),
+        pytest.param(DAMAGED, THE_PRIMARY, Copy, "control file is damaged", id="damaged"),
+        pytest.param(DAMAGED, STRANGER, Refuse, "another database", id="another database's, damaged"),
+        pytest.param(OF_NOBODY, THE_PRIMARY, Refuse, "whose data they were", id="damaged, and nothing says whose"),
+        pytest.param(HINDERED, THE_PRIMARY, Refuse, "empty, and the filesystem of /data is not", id="hindered"),
+        pytest.param(
+            replace(EMPTY, lock="PGSQL.lock", broken_off="half way"),
+            THE_PRIMARY,
+            Copy,
+            "is empty",
+            id="empty comes first",
+        ),
+    ],
+)
+def test_without_data_only_a_copy_helps(local: LocalData, upstream: Upstream | None, copy: type, words: str) -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
+    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy, upstream) for policy in Rejoin}
+    assert type(verdicts.pop(Rejoin.COPY)) is copy
+    assert {type(verdict) for verdict in verdicts.values()} == {Refuse}
+    assert all(words in verdict.because for verdict in verdicts.values())
+
+
+def test_a_node_without_data_is_told_what_to_do() -> None:
+    refusal = decide_rejoin(ALPHA, EMPTY, a_cluster(a_node(ALPHA), the_primary_node(BETA)))
+    assert refusal.because.endswith("copy beta with `pgsql-ra rejoin`, or set the parameter rejoin to copy")
+
+
+@pytest.mark.parametrize("local", [EMPTY, DAMAGED, OF_NOBODY])
+@pytest.mark.parametrize("policy", Rejoin)
+def test_without_a_primary_there_is_nothing_to_copy(local: LocalData, policy: Rejoin) -> None:
+    refusal = decide_rejoin(ALPHA, local, a_cluster(a_node(ALPHA), a_node(BETA)), policy)
+    assert isinstance(refusal, Refuse)
+    assert "no primary to copy: start another node first" in refusal.because
+
+
+def test_of_two_primaries_none_is_copied() -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2), the_primary_node(GAMMA, 2))
+    assert isinstance(decide_rejoin(ALPHA, EMPTY, cluster, Rejoin.COPY), Refuse)
 
 
 def test_a_refused_rewind_names_its_reason_first() -> None:
