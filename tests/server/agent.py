@@ -32,9 +32,10 @@ class Block:
 sys.meta_path.insert(0, Block())
 from pgsql_ra.pacemaker import command
 command.ENVIRONMENT["PATH"] = {tools!r} + ":" + command.ENVIRONMENT["PATH"]
-from pgsql_ra.agent import main
-sys.exit(main(sys.argv, os.environ))
+{way_in}
 """
+AGENT = "from pgsql_ra.agent import main; sys.exit(main(sys.argv, os.environ))"
+COMMAND = "from pgsql_ra.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,25 @@ class Agent:
             **{f"OCF_RESKEY_CRM_meta_{name}": value for name, value in told.items()},
         }
 
-    def command(self, *words: str, blocked: tuple[str, ...] = ()) -> list[str]:
+    def by_hand(self, *words: str, timeout: float = 60) -> Answer:
+        """The command `pgsql-ra`, which finds the parameters in the cluster's configuration."""
+        self.cluster.configure({name: value for name, value in self.parameters.items() if value})
+        begun = time.monotonic()
+        done = subprocess.run(
+            self.command(*words, way_in=COMMAND),
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
+
+    def command(self, *words: str, blocked: tuple[str, ...] = (), way_in: str = AGENT) -> list[str]:
         """The command line of the agent; modules of `blocked` cannot be imported."""
-        code = LAUNCHER.format(project=str(PROJECT), blocked=blocked, tools=str(self.cluster.path))
+        code = LAUNCHER.format(project=str(PROJECT), blocked=blocked, tools=str(self.cluster.path), way_in=way_in)
         return [sys.executable, "-IXutf8", "-c", code, *words]
 
     def run(

@@ -110,6 +110,8 @@ def cib(state: dict[str, Any]) -> str:
     return (
         f'<cib have-quorum="{int(state["quorum"])}"><configuration><crm_config>'
         f'<cluster_property_set id="cib-bootstrap-options">{options}</cluster_property_set></crm_config>'
+        f'<resources><primitive id="pgsql"><instance_attributes>{nvpairs(state["parameters"])}</instance_attributes>'
+        "</primitive></resources>"
         f"<nodes>{nodes}</nodes></configuration><status>{states}</status></cib>"
     )
 

@@ -6,6 +6,7 @@ about.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class StandInCluster:
             (folder / name).hardlink_to(program)
         (folder / "calls").touch()
         nodes = {name: _node(name == "n1") for name in ("n1", "n2")}
-        self._write({"quorum": True, "broken": [], "hanging": [], "nodes": nodes})
+        self._write({"quorum": True, "broken": [], "hanging": [], "parameters": {}, "nodes": nodes})
 
     def calls(self) -> list[list[str]]:
         """How the tools were called so far, oldest first."""
@@ -54,6 +55,10 @@ class StandInCluster:
             state = self._read()
             state["nodes"][node]["operation"] = [action, str(code)]
             self._write(state)
+
+    def configure(self, parameters: Mapping[str, str]) -> None:
+        """The cluster's configuration has a resource `pgsql` with these parameters."""
+        self._write(self._read() | {"parameters": dict(parameters)})
 
     def run_primary(self, node: str, history: str) -> None:
         """That node is a member, and the primary."""

@@ -144,7 +144,7 @@ def test_files_of_somebody_are_left(agent: Agent) -> None:
 
 
 @pytest.mark.usefixtures("primary")
-def test_without_leave_it_stays_empty(agent: Agent) -> None:
+def test_without_leave_it_stays_empty_until_somebody_says_so(agent: Agent) -> None:
     data = agent.database.data
     shutil.rmtree(data)
     answer = agent.start(rejoin="rewind")
@@ -155,8 +155,16 @@ def test_without_leave_it_stays_empty(agent: Agent) -> None:
     answer = agent.start(rejoin="safe")
     assert answer.code == INSTALLED, answer
     assert "is empty" in answer.reason
+    agent.parameters["rejoin"] = "safe"
+    answer = agent.by_hand("rejoin", "--dry-run")
+    assert answer.code == 0, answer
+    assert "to do:  new copy of the primary" in answer.out
     assert list(data.iterdir()) == []
     assert beside(agent.database) == []
+    answer = agent.by_hand("rejoin", "--yes")
+    assert answer.code == 0, answer
+    assert agent.start().code == 0
+    follows(agent.database)
 
 
 def test_a_swap_with_nothing_that_was_broken_off(agent: Agent, primary: Database) -> None:
