@@ -15,6 +15,7 @@ from tests.chaos.schedule import ADMINISTRATIVE, Kind, Schedule
 from tests.chaos.stage import Stage
 from tests.cluster.support import data_status
 from tests.lab import LabError, Node, Status
+from tests.lab.cib_view import NodeView
 from tests.lab.crm import CLONE
 from tests.lab.layout import DATABASE_USER, PGDATA, PORT, TMPDIR, VIP
 from tests.lab.waiting import TIME_FACTOR, pause
@@ -31,6 +32,8 @@ STABLE_SECONDS = 8.0
 """It has to be whole for so long: longer than the standbys' monitor interval, so that the cluster has noticed all."""
 DIVERGED = ("not in the cluster", "PGSQL.lock", "My data", "is one on the same timeline", "never was", "was a primary")
 """What the agents say when a former primary's data does not fit (ours, the shell agent)."""
+NO_PRIMARY = "there is no primary to copy"
+"""What it says of a destroyed copy when there was nothing to replace it with."""
 
 
 @dataclass
@@ -108,6 +111,12 @@ def is_whole(seen: Status, rep_mode: str) -> bool:
     return complete and streaming and (rep_mode != "sync" or bool(heirs))
 
 
+def helps_itself(node: NodeView, reasons: str) -> bool:
+    """The agent repairs the node's data just now (`rejoin`), or looks again after a cleanup, there being a primary."""
+    repair = node.transient.get("pgsql-rejoin", "")
+    return NO_PRIMARY in reasons or (repair != "" and not repair.startswith(("failed", "refused")))
+
+
 class Administrator:
     """Looks now and then, and does one thing at a time."""
 
@@ -149,9 +158,9 @@ class Administrator:
             reasons = " ".join(bad.reason for bad in seen.failures if bad.node == node.name)
             is_down = node.role not in ("Promoted", "Unpromoted") or node.failed
             diverged = any(word in reasons for word in DIVERGED)
-            if seen.promoted not in (None, node.name) and (
-                node.name in self._stage.destroyed or (diverged and is_down)
-            ):
+            if seen.promoted in (None, node.name) or helps_itself(node, reasons):
+                continue
+            if node.name in self._stage.destroyed or (diverged and is_down):
                 self._copy(self._stage.lab.node(node.name), reasons)
         for order in sorted(self._orders):
             FAULTS[order].heal(self._stage, self._stage.lab.nodes, 0.0)
