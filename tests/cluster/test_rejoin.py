@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from tests.cluster.conftest import Cluster
-from tests.cluster.support import is_redundant, start, writing
+from tests.cluster.support import is_redundant, start, synchronous_standby, writing
 from tests.lab import Configuration, Lab
 from tests.lab.cib_view import Status
 from tests.lab.crm import CLONE
@@ -212,6 +212,20 @@ def test_a_standby_whose_wal_is_gone_is_copied_anew(cluster: Cluster) -> None:
     assert links[1].startswith(f"{SPACE}/old-")
     assert not lab.status().failures, "the standby ran meanwhile, so nothing failed"
     lab.wait("it is not shown any more", lambda now: "pgsql-rejoin" not in now.node(away.name).transient)
+
+
+def test_a_standby_that_lost_its_data_is_filled_again(cluster: Cluster) -> None:
+    lab = cluster(nodes=2)
+    seen = start(lab, Configuration(parameters={"rejoin": "copy"}))
+    victim = lab.node(synchronous_standby(seen) or "")
+    with writing(lab):
+        victim.crash_postgres()
+        victim.run(["sh", "-c", f"rm -rf {PGDATA}/* {PGDATA}/.[!.]*"])
+        lab.wait("it is seen to be down", lambda now: not is_redundant(now), within=30)
+        lab.wait("redundant again, nothing done by hand", is_redundant, within=60)
+    assert "is empty" in victim.log_text()
+    assert victim.run(["sh", "-c", f"ls -d {PGDATA}.*"], check=False).stdout == "", "there was nothing to keep"
+    assert not [failure for failure in lab.status().failures if "start" in failure.operation]
 
 
 def processes_of(node: Node, name: str) -> list[int]:
