@@ -669,7 +669,9 @@ class Parameters:
 
             copy: as rewind, and where that is impossible a new base backup is taken from the primary. The old data
             directory is set aside (keep_old_data). The copy is made beside the data directory, which must not be a
-            mount point and needs as much free space as the database has.
+            mount point and needs as much free space as the database has. A data directory that is empty or missing is
+            filled in the same way, and one whose control file is damaged is replaced, if this node remembers that its
+            data were a copy of the primary's.
 
             manual: as ocf:heartbeat:pgsql. A primary makes a file PGSQL.lock in tmpdir, which demote removes when no
             standby is left running; while it is there, no server starts on that node.

@@ -8,7 +8,7 @@ from tests.cluster.conftest import Cluster
 from tests.cluster.support import data_status, is_redundant, synchronous_standby, writing
 from tests.lab import Configuration, Lab
 from tests.lab.cib_view import Status
-from tests.lab.layout import PGDATA, VIP
+from tests.lab.layout import PGDATA, PROJECT, VIP
 from tests.lab.node import Node
 
 GUIDE = Path(__file__).parents[2] / "docs" / "operating.md"
@@ -29,7 +29,7 @@ def follow(lab: Lab, node: Node, heading: str, words: dict[str, str]) -> None:
     places = {**usual, "BIN": lab.settings.postgres_bin, **words}
     for command in commands(heading):
         here = re.sub(r"\b[A-Z_]{3,}\b", lambda word: places[word[0]], command)
-        node.run(["sh", "-c", here], timeout=120)
+        node.run(["sh", "-c", f"PATH={PROJECT}/.build/bin:$PATH; {here}"], timeout=120)
 
 
 def test_a_node_gets_a_new_disk_another_one_comes_and_one_leaves(cluster: Cluster) -> None:
