@@ -71,6 +71,37 @@ def test_a_standby_that_runs_is_rewound(agent: Agent, cluster: StandInCluster, p
     assert "new copy" not in agent.logged()
 
 
+def test_a_standby_that_runs_keeps_the_wal_that_its_shutdown_would_remove(
+    agent: Agent, cluster: StandInCluster, pair: Pair, make_database: MakeDatabase
+) -> None:
+    """Its last restartpoint was before the parting, and it has read checkpoints after it: the one that it makes when it
+    stops needs nothing of what pg_rewind has to read.
+    """
+    receive_checkpoints(pair.former, make_database("origin"))
+    history = cluster.attribute("n2", "pgsql-timeline")
+    cluster.stop_primary("n2")
+    assert agent.start(rejoin="rewind").code == 0
+    cluster.run_primary("n2", history)
+    eventually(
+        "it has read its WAL", lambda: agent.monitor(silent=False, rejoin="rewind").code == 0 and jobs(agent), within=30
+    )
+    eventually("the repair is over", lambda: jobs(agent), lambda pids: not pids, within=60)
+    pair.follows()
+    assert pair.set_aside() == []
+
+
+def receive_checkpoints(database: Database, origin: Database) -> None:
+    """As if it had streamed from `origin`, which went on where it ends: its WAL goes on, its control file does not."""
+    shutil.rmtree(origin.data)
+    subprocess.run(["cp", "-a", database.data, origin.data], check=True)
+    origin.configure(f"unix_socket_directories = '{origin.socket}'\nwal_keep_size = 64MB")
+    origin.start()
+    origin.sql("CREATE TABLE more AS SELECT generate_series(1, 60000) AS n")
+    origin.stop()
+    segments = sorted(map(str, (origin.data / "pg_wal").glob("00000001*")))
+    subprocess.run(["cp", "-a", *segments, str(database.data / "pg_wal")], check=True)
+
+
 def test_it_is_copied_if_the_wal_since_the_parting_is_gone(agent: Agent, pair: Pair) -> None:
     """pg_rewind would do its work, and the server would wait for that WAL for ever."""
     pair.heir.configure("wal_keep_size = 0")
