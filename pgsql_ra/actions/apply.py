@@ -20,6 +20,7 @@ from pgsql_ra.replication.changes import (
     EndWalsender,
     ProvokeReply,
     PublishPosition,
+    Receive,
     RememberPromotion,
     SetDataStatus,
     SetElection,
@@ -33,6 +34,7 @@ from pgsql_ra.replication.changes import (
     SetVoters,
     SetWhy,
     ShowLocation,
+    StopReceiving,
     WithdrawPosition,
 )
 
@@ -85,11 +87,25 @@ def apply(context: Context, change: Change) -> None:
         case DropSlot(name):
             execute_sql(context, "SELECT pg_drop_replication_slot(%s)", name)
         case EndWalsender(pid):
-            # Only if it still is a process of this server: the number may have been given to somebody else.
-            if pid in server_processes(context.pgdata):
-                os.kill(pid, signal.SIGTERM)
+            terminate(context, pid)
+        case StopReceiving(pid):
+            context.files.set_conninfo("")
+            context.server.reload()
+            # It would end by itself when replay has come to its end.
+            terminate(context, pid)
+        case Receive():
+            from pgsql_ra.actions.standby import conninfo_of_primary
+
+            context.files.set_conninfo(conninfo_of_primary(context))
+            context.server.reload()
         case _:
             assert_never(change)
+
+
+def terminate(context: Context, pid: int) -> None:
+    """End a process, if it still is one of this server: the number may have been given to somebody else."""
+    if pid in server_processes(context.pgdata):
+        os.kill(pid, signal.SIGTERM)
 
 
 def execute_sql(context: Context, statement: LiteralString, *values: str) -> None:
@@ -139,5 +155,9 @@ def describe(change: Change) -> str:
             return f"drop the replication slot {name}"
         case EndWalsender(pid):
             return f"end walsender {pid}"
+        case StopReceiving(pid):
+            return f"end the WAL receiver {pid or '(there is none)'} and start none"
+        case Receive():
+            return "receive WAL from the primary"
         case _:
             assert_never(change)

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Observe, decide, apply, and look again, until nothing is left to do or the time for it is over."""
 
+import time
 from collections.abc import Callable
 
 from pgsql_ra.actions.apply import apply
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.leaving import leaving as announced
-from pgsql_ra.actions.observe import observe_server
+from pgsql_ra.actions.observe import look_ahead, observe_server
 from pgsql_ra.ocf import Deadline
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.postgres.promotion_file import read_promotion
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.lsn import Lsn
-from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, SynchronousStandbys
+from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standby, SynchronousStandbys
+
+REPLAY_SECONDS = 1.0
+"""How long a server may replay before its files are read."""
 
 Decide = Callable[[Snapshot], Plan]
 
@@ -43,7 +47,8 @@ def converge(
     Returns what the server was at the last look and the last plan; a plan that still waits is told in the log, and the
     next action takes it up where this one left it.
     """
-    server = first_look or observe_server(context, patience)
+    begun = time.monotonic()
+    server = _look_ahead(context, first_look or observe_server(context, patience), begun)
     settled = _settled(server)
     mark: Lsn | None = None
     while True:
@@ -57,7 +62,7 @@ def converge(
             break
         if not plan.changes:
             patience.pause(plan.waiting_for, 0.03)
-        server = observe_server(context, patience)
+        server = _look_ahead(context, observe_server(context, patience), begun)
         # The mark is taken in a look *after* one that saw these names settled, so nothing was committed before it that
         # did not wait for them or that it does not cover.
         if settled is None or settled != _settled(server):
@@ -70,6 +75,17 @@ def converge(
     if plan.waiting_for and not plan.refusal:
         context.log.info(f"left for the next look, was waiting for {plan.waiting_for}")
     return server, plan
+
+
+def _look_ahead(context: Context, server: ServerState, begun: float) -> ServerState:
+    """The end of what was received is quickly read from the files. All that lay there when the server was started takes
+    as long to read as it is, and a server that was just started has replayed it in a moment.
+    """
+    if not isinstance(server, Standby) or server.unread is None:
+        return server
+    if server.unread.received is None and time.monotonic() - begun < REPLAY_SECONDS:
+        return server
+    return look_ahead(context, server, context.deadline.within(context.deadline.remaining() / 3))
 
 
 def _settled(server: ServerState) -> SynchronousStandbys | None:

@@ -8,8 +8,8 @@ here must cost nothing, and one that does has a deadline of its own. What each o
                *before* it stops, so that no commit waits for it
   post-stop    the primary goes on without a standby that stopped, or that was fenced
   post-start   a standby came: the primary takes it in; without a primary, the standbys elect one
-  pre-promote  every standby says where its WAL ends, so that the newest one is promoted
-  post-promote every other node remembers the promotion, and a standby looks whether it can follow
+  pre-promote  every standby stops receiving and says where its WAL ends, so that the newest one is promoted
+  post-promote every other node remembers the promotion, and a standby looks whether it can follow, and follows
   pre-demote   a primary that is to be demoted only because its score was lost says again that it is the primary
 
 The others are not for us. After a promotion the monitors start at once and do what else is to be done.
@@ -143,8 +143,18 @@ def _follow_up(context: Context) -> None:
             from pgsql_ra.actions.rejoin import mend_when_settled
 
             mend_when_settled(later)
+            _receive_again(later)
 
     detach(work)
+
+
+def _receive_again(context: Context) -> None:
+    from pgsql_ra.actions.replicate import receive_again
+
+    try:
+        receive_again(context)
+    except AgentError as error:
+        context.log.error(f"this standby follows the new primary from its next monitor on: {error}")
 
 
 def _freeze(context: Context) -> None:

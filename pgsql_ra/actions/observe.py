@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import AgentError, Deadline
 from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
-from pgsql_ra.replication.snapshot import Primary, ServerState, Standby, Starting, Stopped, Unresponsive
+from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Standby, Starting, Stopped, Unresponsive
 
 if TYPE_CHECKING:
     from pgsql_ra.postgres.session import Session
@@ -28,6 +28,23 @@ def observe_server(context: Context, patience: Deadline) -> ServerState:
         patience.pause("the server to take connections", LOOK_AGAIN_SECONDS)
 
 
+def look_ahead(context: Context, server: ServerState, deadline: Deadline) -> ServerState:
+    """A standby that has not replayed all of its WAL, with where that ends all the same: replaying is not owning.
+
+    A delay of replay, a pause, or much to replay would hold up elections otherwise. Any other server is as it was.
+    """
+    if not isinstance(server, Standby) or server.position is not None or server.unread is None:
+        return server
+    from pgsql_ra.postgres.wal_end import end_of_unread
+
+    try:
+        end = end_of_unread(context.pgdata, server.unread, context.programs, deadline)
+    except (AgentError, OSError) as error:
+        context.log.info(f"where the WAL that was not replayed yet ends could not be read: {error}")
+        return server
+    return replace(server, position=end)
+
+
 def _look_once(context: Context, patience: Deadline) -> ServerState:
     pid = postmaster(context.pgdata)
     if pid is None:
@@ -44,7 +61,9 @@ def _look_once(context: Context, patience: Deadline) -> ServerState:
         # The file first: what it says now is in force in the session, or nobody has been told yet.
         written = context.files.synchronous() if context.parameters.rep_mode == "sync" else None
         state = _look_by_sql(context, pid, patience)
-        return replace(state, written=written) if isinstance(state, Primary) else state
+        if isinstance(state, Primary):
+            return replace(state, written=written)
+        return replace(state, link=context.files.link()) if state.link is Link.OPEN else state
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.
         return Starting(pid, str(error))

@@ -283,12 +283,12 @@ def mend(context: Context, server: Standby, ask: bool = True) -> bool:
 
 def mend_when_settled(context: Context) -> None:
     """After a promotion elsewhere: look whether this standby can follow, as soon as that can be known."""
-    from pgsql_ra.actions.observe import observe_server
+    from pgsql_ra.actions.observe import look_ahead, observe_server
 
     context.deadline = Deadline(SETTLE_SECONDS)
     try:
         while True:
-            server = observe_server(context, context.deadline)
+            server = look_ahead(context, observe_server(context, context.deadline), context.deadline)
             if not isinstance(server, Standby) or server.streaming:
                 return
             cluster = read_cluster(context.resource, context.deadline)

@@ -8,7 +8,7 @@ restore_command from 14 on; an older server takes them at its next start, which 
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
-from pgsql_ra.actions.standby import check_data_directory, only_from_primary, write_recovery_settings
+from pgsql_ra.actions.standby import write_recovery_settings
 from pgsql_ra.actions.validate_all import require_valid_parameters
 from pgsql_ra.ocf import Exit, ServerFailure
 from pgsql_ra.postgres.process import postmaster
@@ -23,10 +23,7 @@ def reload_agent(context: Context) -> Exit:
         raise ServerFailure(f"no server runs in {context.pgdata}: there is nothing to reload")
     if context.parameters.rep_mode == "none":
         return Exit.SUCCESS
-    options = context.parameters.primary_conninfo_opt
-    if context.replicates:
-        options = only_from_primary(check_data_directory(context), options)
-    write_recovery_settings(context, options)
+    write_recovery_settings(context)
     context.server.reload()
     with open_owner_session(context, context.deadline) as session:
         row = session.execute(PENDING).fetchone()

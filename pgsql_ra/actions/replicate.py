@@ -3,6 +3,7 @@
 fits.
 """
 
+import socket
 from dataclasses import replace
 
 from pgsql_ra.actions.apply import apply
@@ -13,7 +14,7 @@ from pgsql_ra.replication import election, primary, promotion
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.receiver import show_receiver
 from pgsql_ra.replication.slots import drop_own_slots
-from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standby, Stopped
+from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Snapshot, Standby, Stopped
 
 STEP_SECONDS = 3.0
 """How long a monitor or a notification stays for a step that takes a moment; the next one goes on with it."""
@@ -22,6 +23,9 @@ TAKEOVER_SECONDS = 2.0
 FREEZE_SECONDS = 1.5
 """How long standbys wait for each other's positions before a promotion. A busy Pacemaker notifies one after the other,
 and then this is lost time for each of them: `promote` has the last word anyway."""
+
+ADDRESS_SECONDS = 10.0
+"""How long after a promotion a standby waits for the primary's address before it tries to receive anyway."""
 
 
 def patience(context: Context, seconds: float = STEP_SECONDS) -> Deadline:
@@ -99,6 +103,30 @@ def withdraw_position(context: Context) -> None:
     ends.
     """
     context.attributes.empty_private(context.node, "position")
+
+
+def receive_again(context: Context) -> None:
+    """As a standby, after a promotion elsewhere: receive WAL again, if `freeze_position` has stopped that.
+
+    Not before the primary's address answers: a receiver that tries in vain is tried again after 5 seconds only
+    (wal_retrieve_retry_interval).
+    """
+    if context.files.link() is not Link.CUT:
+        return
+    limit = context.deadline.within(ADDRESS_SECONDS)
+    while not _answers(context.parameters.master_ip, context.parameters.pgport) and limit.remaining() > 0:
+        limit.pause("the primary's address to answer", 0.1)
+    snapshot = take_snapshot(context, Stopped())
+    for change in election.receive_again(snapshot, context.files.link()):
+        apply(context, change)
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
 
 
 def remember_promotion(context: Context) -> None:

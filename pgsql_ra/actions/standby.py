@@ -19,7 +19,7 @@ from pgsql_ra.postgres.configuration import (
     synchronous_value,
     write_standby_signal,
 )
-from pgsql_ra.postgres.control import read_control
+from pgsql_ra.postgres.control import read_control, read_major
 from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
 from pgsql_ra.postgres.process import postmaster, remove_stale_pid_file
@@ -51,7 +51,7 @@ def bring_up_standby(context: Context) -> None:
 
 def launch_standby(context: Context, major: int) -> None:
     """Start the server as a standby, its data being found to fit."""
-    write_configuration(context, major)
+    write_configuration(context)
     check_synchronous_names(context)
     write_standby_signal(context.pgdata, context.user)
     start_server(context, major)
@@ -78,7 +78,7 @@ def set_stale_label_aside(context: Context, major: int) -> None:
 def bring_up_outside_standby(context: Context) -> None:
     """Start the server as a standby of a primary outside of this cluster (rep_mode slave): nobody promotes it here."""
     major = check_data_directory(context)
-    write_recovery_settings(context, context.parameters.primary_conninfo_opt)
+    write_recovery_settings(context)
     context.files.include(RECOVERY_FILE)
     write_standby_signal(context.pgdata, context.user)
     start_server(context, major)
@@ -155,9 +155,9 @@ def remove_shell_agent_lock(context: Context, because: str) -> None:
         context.log.info(f"{lock}, which ocf:heartbeat:pgsql left, is removed: {because}")
 
 
-def write_configuration(context: Context, major: int) -> None:
+def write_configuration(context: Context) -> None:
     """The agent's two files and the lines that include them."""
-    write_recovery_settings(context, only_from_primary(major, context.parameters.primary_conninfo_opt))
+    write_recovery_settings(context)
     context.files.write(SYNCHRONOUS_FILE, synchronous_settings(_first_setting(context)))
     context.files.include(RECOVERY_FILE, SYNCHRONOUS_FILE)
 
@@ -175,13 +175,21 @@ def only_from_primary(major: int, options: str) -> str:
     return f"target_session_attrs={'primary' if major >= TARGET_PRIMARY_VERSION else 'read-write'} {options}".strip()
 
 
-def write_recovery_settings(context: Context, options: str) -> None:
+def conninfo_of_primary(context: Context) -> str:
+    """How this node's standby reaches the primary."""
+    given = context.parameters
+    options = given.primary_conninfo_opt
+    if context.replicates:
+        options = only_from_primary(read_major(context.pgdata), options)
+    return primary_conninfo(given.master_ip, given.pgport, given.repuser, context.node.lower(), options)
+
+
+def write_recovery_settings(context: Context) -> None:
     """The file that tells a standby where its primary is."""
     given, files = context.parameters, context.files
-    conninfo = primary_conninfo(given.master_ip, given.pgport, given.repuser, context.node.lower(), options)
     recovery = recovery_settings(
         {
-            "primary_conninfo": conninfo,
+            "primary_conninfo": conninfo_of_primary(context),
             "restore_command": given.restore_command,
             "recovery_target_timeline": "latest",
             "archive_cleanup_command": given.archive_cleanup_command,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from pgsql_ra.ocf import NotInstalled, NotPermitted
 from pgsql_ra.postgres.user import DatabaseUser
-from pgsql_ra.replication.snapshot import SynchronousStandbys
+from pgsql_ra.replication.snapshot import Link, SynchronousStandbys
 
 RECOVERY_FILE = "recovery.conf"
 SYNCHRONOUS_FILE = "rep_mode.conf"
@@ -95,6 +95,20 @@ def synchronous_in_settings(text: str) -> SynchronousStandbys | None:
     return parse_synchronous(found[1].replace("''", "'")) if found else None
 
 
+_CONNINFO = re.compile(r"^[ \t]*primary_conninfo[ \t]*=.*$", re.MULTILINE)
+_NO_CONNINFO = "primary_conninfo = ''"
+
+
+def with_conninfo(text: str, conninfo: str) -> str:
+    """The text of a recovery file with this connection string in the place of its own.
+
+    >>> with_conninfo("a = 'b'\\nprimary_conninfo = 'host=x'\\n", "")
+    "a = 'b'\\nprimary_conninfo = ''\\n"
+    """
+    line = f"primary_conninfo = {quote(conninfo)}"
+    return _CONNINFO.sub(lambda _: line, text) if _CONNINFO.search(text) else f"{text}{line}\n"
+
+
 class ConfigurationFiles:
     """The agent's files in `tmpdir` and the include lines in `config`."""
 
@@ -147,6 +161,26 @@ class ConfigurationFiles:
             return None
         except OSError as error:
             raise NotPermitted(f"cannot read {self.path(SYNCHRONOUS_FILE)}: {error.strerror}") from error
+
+    def link(self) -> Link:
+        """Whether the recovery file names a primary. FIXED if there is no such file: the agent has not set this up."""
+        try:
+            with open(self.path(RECOVERY_FILE), encoding="utf-8") as file:
+                return Link.CUT if _NO_CONNINFO in file.read().splitlines() else Link.OPEN
+        except FileNotFoundError:
+            return Link.FIXED
+        except OSError as error:
+            raise NotPermitted(f"cannot read {self.path(RECOVERY_FILE)}: {error.strerror}") from error
+
+    def set_conninfo(self, conninfo: str) -> None:
+        """Change the recovery file's connection string, and nothing else in it."""
+        try:
+            with open(self.path(RECOVERY_FILE), encoding="utf-8") as file:
+                text = file.read()
+        except OSError as error:
+            raise NotPermitted(f"cannot read {self.path(RECOVERY_FILE)}: {error.strerror}") from error
+        if (changed := with_conninfo(text, conninfo)) != text:
+            self.write(RECOVERY_FILE, changed)
 
     def include(self, *names: str) -> None:
         """Make sure that the server's configuration includes these files; a line that does is left as it is."""

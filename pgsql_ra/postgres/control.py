@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from pgsql_ra.ocf import Deadline, DeadlineExceeded, NotInstalled, ServerFailure
+from pgsql_ra.ocf import Deadline, NotInstalled, ServerFailure
 from pgsql_ra.postgres.programs import Programs
-from pgsql_ra.postgres.wal import end_of_segments, newest_timeline, read_history, segment_bytes
+from pgsql_ra.postgres.wal import newest_timeline, read_history
+from pgsql_ra.postgres.wal_end import valid_until
 from pgsql_ra.replication.lsn import Lsn, Position
 from pgsql_ra.replication.rejoin import ChangedBlocks
 
@@ -118,9 +119,6 @@ def read_control(pgdata: str, programs: Programs, deadline: Deadline) -> Control
     return replace(parse_control(done.stdout), is_backup=is_backup)
 
 
-_END = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
-
-
 def _check_programs(pgdata: str, programs: Programs, deadline: Deadline) -> None:
     """To programs of another major version every control file looks damaged. NotInstalled if these are."""
     data, installed = read_major(pgdata), programs.major(deadline)
@@ -146,22 +144,10 @@ def least_end_of_wal(pgdata: str, control: ControlData) -> Position | None:
 def end_of_wal(pgdata: str, control: ControlData, programs: Programs, deadline: Deadline) -> Position | None:
     """Where the valid WAL of a stopped former primary really ends; None if that cannot be found.
 
-    pg_waldump reads from the last checkpoint on until a record is not valid, and says where: crash recovery would end
-    at the same place. After a clean stop that is the end of the shutdown checkpoint.
+    It is read from the last checkpoint on, as crash recovery would. After a clean stop that is the end of the shutdown
+    checkpoint.
     """
     history = read_history(pgdata, newest_timeline(pgdata, control.timeline))
     # Before the first checkpoint after a promotion the WAL goes on where the new timeline left the old one.
     begin = max(control.redo, history.left(control.timeline) or control.redo)
-    end = end_of_segments(pgdata, history.timeline, begin, segment_bytes(pgdata))
-    where = ["-p", os.path.join(pgdata, "pg_wal"), "-t", str(history.timeline), "-s", str(begin), "-e", str(end), "-q"]
-    try:
-        done = programs.run("pg_waldump", where, deadline)
-    except DeadlineExceeded:
-        return None
-    # "error in WAL record at 0/30000D8: invalid record length at 0/3000110: ..." : the last one is the end. Without
-    # any message the WAL is valid up to the end of its last segment. (Without "-e" pg_waldump would wait 5 seconds for
-    # the next segment to appear.)
-    places = _END.findall(done.stderr)
-    if done.returncode != 0 and not places:
-        return None
-    return Position(Lsn.parse(places[-1]) if places else end, history)
+    return valid_until(pgdata, history, begin, programs, deadline)

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -20,7 +21,16 @@ from pgsql_ra.postgres.process import PidFile, is_sleeping_without
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import read_history, timeline_at
 from pgsql_ra.replication.lsn import Lsn, Position
-from pgsql_ra.replication.snapshot import Primary, ReplicationState, Slot, Standby, SyncState, Walsender
+from pgsql_ra.replication.snapshot import (
+    Link,
+    Primary,
+    ReplicationState,
+    Slot,
+    Standby,
+    SyncState,
+    Unread,
+    Walsender,
+)
 
 Session = psycopg.Connection[tuple[Any, ...]]
 """A connection to the local server."""
@@ -46,7 +56,8 @@ SELECT pg_walfile_name(pg_current_wal_lsn()), pg_current_wal_flush_lsn()::text,
 _STANDBY = """
 SELECT pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
        (SELECT json_build_object('status', status, 'timeline', received_tli) FROM pg_stat_wal_receiver),
-       (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup')
+       (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'),
+       (SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver')
 """
 
 _SLOTS = """
@@ -64,6 +75,9 @@ _STARTUP_HAS_READ_ALL = ("RecoveryWalStream", "RecoveryRetrieveRetryInterval", "
 
 WAL_STATUS_VERSION = 130000
 """pg_replication_slots has wal_status from PostgreSQL 13 on."""
+
+RELOADABLE_CONNINFO_VERSION = 130000
+"""A reload changes primary_conninfo from PostgreSQL 13 on; before, a restart does."""
 
 FINAL_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
 """Words of refusals that no waiting changes."""
@@ -153,19 +167,28 @@ def _is_settled(slept_without_hangup: bool, wait_event: str | None) -> bool:
 
 
 def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: int) -> Standby:
-    replay, receive, receiver, wait_event = _row(connection, _STANDBY)
-    streaming = receiver is not None and receiver["status"] == "streaming"
-    if replay is None or not (streaming or wait_event in _STARTUP_HAS_READ_ALL):
-        # After a restart the received position is the start of a segment, and replay still runs through what is there:
-        # where the WAL ends is known only when replay has come to its end.
-        return Standby(pid, None, streaming, _slots(connection))
-    end = Lsn.parse(replay)
-    if wait_event not in _STARTUP_HAS_READ_ALL and receive:
+    replay, receive, receiver, wait_event, receiver_pid = _row(connection, _STANDBY)
+    standby = Standby(
+        pid,
+        None,
+        streaming=receiver is not None and receiver["status"] == "streaming",
+        slots=_slots(connection),
+        link=Link.OPEN if connection.info.server_version >= RELOADABLE_CONNINFO_VERSION else Link.FIXED,
+        receiver=receiver_pid or 0,
+    )
+    if replay is None:
+        return standby
+    end, received = Lsn.parse(replay), Lsn.parse(receive) if receive else None
+    if wait_event not in _STARTUP_HAS_READ_ALL:
+        if not standby.streaming:
+            # Replay still runs through what was received, or through what was there when the server was started: a
+            # receiver is asked for only after that (WaitForWALToBecomeAvailable, xlogrecovery.c).
+            return replace(standby, unread=Unread(end, received))
         # Not replayed yet, and this server's own all the same. Once replay waits for more, what lies beyond it is the
         # beginning of a record whose end never came: nobody owns that, and the next timeline begins before it.
-        end = max(end, Lsn.parse(receive))
+        end = max(end, received or end)
     timeline = max(timeline_at(pgdata, end, segment_bytes), (receiver or {}).get("timeline") or 0)
-    return Standby(pid, Position(end, read_history(pgdata, timeline)), streaming, _slots(connection))
+    return replace(standby, position=Position(end, read_history(pgdata, timeline)))
 
 
 def _slots(connection: Session) -> tuple[Slot, ...]:

@@ -151,6 +151,21 @@ class DropSlot:
 
 
 @dataclass(frozen=True)
+class StopReceiving:
+    """End this standby's WAL receiver (process `pid`, 0 if there is none) and let it start none until `Receive`."""
+
+    pid: int
+    because: str
+
+
+@dataclass(frozen=True)
+class Receive:
+    """Let this standby receive WAL from the primary again."""
+
+    because: str
+
+
+@dataclass(frozen=True)
 class SetSynchronousStandbys:
     """Write synchronous_standby_names and reload."""
 
@@ -192,6 +207,8 @@ Change = (
     | WithdrawPosition
     | SetElection
     | SetWhy
+    | StopReceiving
+    | Receive
     | SetSynchronousStandbys
     | ProvokeReply
     | SetReceiver

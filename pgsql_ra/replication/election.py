@@ -15,17 +15,19 @@ from pgsql_ra.replication.changes import (
     Change,
     Plan,
     PublishPosition,
+    Receive,
     SetElection,
     SetScore,
     SetStatus,
     SetWhy,
     ShowLocation,
+    StopReceiving,
     WithdrawPosition,
 )
 from pgsql_ra.replication.primary import other_primaries, remember
 from pgsql_ra.replication.reasons import ADVICE, line, why_nobody
 from pgsql_ra.replication.rejoin import beyond_fork
-from pgsql_ra.replication.snapshot import NodeState, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Link, NodeState, Snapshot, Standby
 from pgsql_ra.replication.status import (
     DISCONNECT,
     SCORE_NEVER,
@@ -44,7 +46,8 @@ def watch(snapshot: Snapshot, server: Standby) -> Plan:
     if not primaries:
         plan = elect(snapshot, server)
         return replace(plan, changes=(*heard, *plan.changes))
-    return Plan((*heard, *_calm(snapshot)), refusal=_diverged(snapshot, server, primaries))
+    changes = (*heard, *_calm(snapshot), *receive_again(snapshot, server.link))
+    return Plan(changes, refusal=_diverged(snapshot, server, primaries))
 
 
 def _diverged(snapshot: Snapshot, server: Standby, primaries: tuple[str, ...]) -> str:
@@ -80,7 +83,12 @@ def elect(snapshot: Snapshot, server: Standby) -> Plan:
 
 
 def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
-    """Before a promotion: say where this node's WAL ends, and let the best of those heard have the score.
+    """Before a promotion: receive nothing more, say where this node's WAL ends, and let the best of those heard have
+    the score.
+
+    A position that can still grow proves nothing, and a primary that is cut off and lives (there is no fencing, say)
+    gets no more commits acknowledged by a standby that is about to follow another one. The node that is promoted ends
+    its receiver by that.
 
     In sync mode, too, although whoever may be promoted holds every acknowledged commit: a standby that has received
     more than the new primary could not follow it.
@@ -91,6 +99,9 @@ def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
     if promoted.lower() in (name.lower() for name in other_primaries(snapshot.cluster, own.key)):
         # Pacemaker plans a promotion anew when the number of instances changes: it is the primary already.
         return Plan()
+    if own.key != promoted.lower() and (server.link is Link.OPEN or (server.link is Link.CUT and server.receiver)):
+        stop = StopReceiving(server.receiver, f"{promoted} is to be promoted")
+        return Plan((stop,), waiting_for="the WAL receiver to end")
     if server.position is None:
         return Plan(waiting_for="the server to have read all of its own WAL")
     # Whoever sees the position has seen which promotion this node knows of.
@@ -109,6 +120,12 @@ def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
     elif own.key == promoted.lower() and score_value(own.score) > 0:
         changes += _score(own, SCORE_NEVER, because)
     return Plan(tuple(changes))
+
+
+def receive_again(snapshot: Snapshot, link: Link) -> Iterator[Change]:
+    """What ends a `freeze`: a primary is there to receive from."""
+    if link is Link.CUT and other_primaries(snapshot.cluster, snapshot.policy.node):
+        yield Receive("the cluster has a primary")
 
 
 def _calm(snapshot: Snapshot) -> Iterator[Change]:

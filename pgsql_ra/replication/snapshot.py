@@ -130,14 +130,40 @@ class Starting:
     because: str
 
 
+class Link(Enum):
+    """Whether a standby may receive WAL from whoever answers at the primary's address."""
+
+    OPEN = "open"
+    CUT = "cut"
+    """The agent has taken primary_conninfo away, for the time of a promotion."""
+    FIXED = "fixed"
+    """It cannot be taken away without a restart (before PostgreSQL 13)."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """How far a standby has replayed that has more WAL than that: up to `received`, which may be in the middle of a
+    record, or if that is None up to an unknown end in its files.
+    """
+
+    replayed: Lsn
+    received: Lsn | None = None
+
+
 @dataclass(frozen=True)
 class Standby:
-    """A server in recovery. `position` is the end of the WAL that it holds, None while that is not known yet."""
+    """A server in recovery. `position` is the end of the WAL that it holds, replayed or not; None while that is not
+    known yet, and then `unread` says what is known.
+    """
 
     pid: int
     position: Position | None
     streaming: bool
     slots: tuple[Slot, ...] = ()
+    unread: Unread | None = None
+    link: Link = Link.OPEN
+    receiver: int = 0
+    """The process of its WAL receiver, 0 if there is none."""
 
 
 @dataclass(frozen=True)

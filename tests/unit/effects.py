@@ -13,6 +13,7 @@ from pgsql_ra.replication.changes import (
     EndWalsender,
     ProvokeReply,
     PublishPosition,
+    Receive,
     RememberPromotion,
     SetDataStatus,
     SetElection,
@@ -26,11 +27,21 @@ from pgsql_ra.replication.changes import (
     SetVoters,
     SetWhy,
     ShowLocation,
+    StopReceiving,
     WithdrawPosition,
 )
-from pgsql_ra.replication.snapshot import ClusterState, NodeState, Primary, ServerState, Snapshot
+from pgsql_ra.replication.snapshot import ClusterState, Link, NodeState, Primary, ServerState, Snapshot, Standby
 
-NOT_ATTRIBUTES = (RememberPromotion, SetSynchronousStandbys, ProvokeReply, CreateSlot, DropSlot, EndWalsender)
+NOT_ATTRIBUTES = (
+    RememberPromotion,
+    SetSynchronousStandbys,
+    ProvokeReply,
+    CreateSlot,
+    DropSlot,
+    EndWalsender,
+    StopReceiving,
+    Receive,
+)
 
 
 def on_node(node: NodeState, change: Change) -> NodeState:
@@ -78,6 +89,10 @@ def on_server(server: ServerState, change: Change) -> ServerState:
             return replace(server, synchronous=standbys, written=standbys, settled=True)
         case Primary(), EndWalsender(pid=pid):
             return replace(server, walsenders=tuple(row for row in server.walsenders if row.pid != pid))
+        case Standby(), StopReceiving():
+            return replace(server, link=Link.CUT, receiver=0, streaming=False)
+        case Standby(), Receive():
+            return replace(server, link=Link.OPEN)
     return server
 
 
@@ -137,3 +152,7 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("provoke",)
         case EndWalsender(pid):
             return ("end", pid)
+        case StopReceiving(pid):
+            return ("stop receiving", pid)
+        case Receive():
+            return ("receive",)

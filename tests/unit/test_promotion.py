@@ -6,14 +6,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from pgsql_ra.replication.changes import Plan, RememberPromotion, SetDataStatus, SetScore
-from pgsql_ra.replication.election import elect, freeze, heir, watch
+from pgsql_ra.replication.changes import Plan, Receive, RememberPromotion, SetDataStatus, SetScore, StopReceiving
+from pgsql_ra.replication.election import elect, freeze, heir, receive_again, watch
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
     ClusterState,
+    Link,
     Membership,
     Mode,
     NodeState,
@@ -343,11 +344,45 @@ class TestWatch:
 
 
 class TestFreeze:
-    """Before a promotion every standby says where its WAL ends, and the best of those heard has the score."""
+    """Before a promotion every standby receives no more and says where its WAL ends, and the best of those heard has
+    the score.
+    """
 
     @staticmethod
-    def frozen(snapshot: Snapshot, promoted: str) -> Plan:
-        return freeze(snapshot, server_of(snapshot), promoted)
+    def frozen(snapshot: Snapshot, promoted: str, link: Link = Link.CUT, receiver: int = 0) -> Plan:
+        return freeze(snapshot, replace(server_of(snapshot), link=link, receiver=receiver), promoted)
+
+    @pytest.mark.parametrize("receiver", [0, 77])
+    def test_a_standby_receives_nothing_more_before_it_speaks(self, receiver: int) -> None:
+        snapshot = seen(an_async_node(ALPHA), waiting(BETA), the_primary_node(GAMMA))
+        plan = self.frozen(snapshot, BETA, Link.OPEN, receiver)
+        assert changes(plan) == [("stop receiving", receiver)]
+        assert "receiver" in plan.waiting_for
+
+    def test_it_waits_for_the_end_of_its_receiver(self) -> None:
+        plan = self.frozen(seen(an_async_node(ALPHA), waiting(BETA)), BETA, Link.CUT, 77)
+        assert changes(plan) == [("stop receiving", 77)]
+        assert "receiver" in plan.waiting_for
+
+    def test_before_postgresql_13_it_speaks_all_the_same(self) -> None:
+        plan = self.frozen(seen(an_async_node(ALPHA), waiting(BETA)), BETA, Link.FIXED, 77)
+        assert changes(plan)[0] == ("position", ALPHA, "0/80 1:")
+
+    def test_the_one_that_is_promoted_ends_its_receiver_by_that(self) -> None:
+        plan = self.frozen(seen(a_sync_node(ALPHA), waiting(BETA, 0x40)), ALPHA, Link.OPEN, 77)
+        assert changes(plan) == [("position", ALPHA, "0/80 1:")]
+
+    @pytest.mark.parametrize(("link", "done"), [(Link.CUT, [("receive",)]), (Link.OPEN, []), (Link.FIXED, [])])
+    def test_a_primary_ends_that(self, link: Link, done: list[tuple[object, ...]]) -> None:
+        snapshot = seen(replace(an_async_node(ALPHA), status="HS:async"), the_primary_node(BETA))
+        assert [bare(change) for change in receive_again(snapshot, link)] == done
+        plan = watch(snapshot, replace(server_of(snapshot), link=link))
+        assert [change for change in changes(plan) if change[0] == "receive"] == done
+
+    def test_nothing_else_does(self) -> None:
+        snapshot = seen(an_async_node(ALPHA), waiting(BETA))
+        assert not any(isinstance(change, Receive) for change in watch(snapshot, server_of(snapshot)).changes)
+        assert list(receive_again(snapshot, Link.CUT)) == []
 
     def test_the_position_is_published_and_the_others_are_waited_for(self) -> None:
         plan = self.frozen(seen(an_async_node(ALPHA), a_sync_node(BETA)), BETA)
@@ -576,10 +611,13 @@ class TestProperties:
 
     @given(snapshots(standbys))
     def test_a_standby_speaks_for_itself_only_and_writes_nothing_durable(self, snapshot: Snapshot) -> None:
-        plans = watch(snapshot, server_of(snapshot)), freeze(snapshot, server_of(snapshot), snapshot.policy.peers[0])
+        server, promoted = server_of(snapshot), snapshot.policy.peers[0]
+        plans = [watch(snapshot, server)]
+        plans += [freeze(snapshot, replace(server, link=link), promoted) for link in Link]
         for change in (change for plan in plans for change in plan.changes):
             assert not isinstance(change, SetDataStatus)
-            assert isinstance(change, RememberPromotion) or bare(change)[1] == snapshot.policy.node
+            on_its_own = isinstance(change, RememberPromotion | StopReceiving | Receive)
+            assert on_its_own or bare(change)[1] == snapshot.policy.node
 
     @given(snapshots(standbys))
     def test_in_sync_mode_whoever_elects_itself_has_a_record_or_proof(self, snapshot: Snapshot) -> None:

@@ -12,7 +12,7 @@ from pgsql_ra.replication.election import freeze, watch
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.record import Promotion, contradiction, newest
-from pgsql_ra.replication.snapshot import Membership, Mode, Primary, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Link, Membership, Mode, Primary, Snapshot, Standby
 from pgsql_ra.replication.status import DISCONNECT, LATEST, STREAMING_SYNC
 from tests.unit.builders import (
     ALPHA,
@@ -226,7 +226,8 @@ class TestRemembering:
         cluster = a_cluster(*(replace(node, promotion=NEW, known=None) for node in snapshot.cluster.nodes))
         snapshot = replace(snapshot, cluster=cluster)
         assert isinstance(snapshot.server, Standby)
-        for plan in (watch(snapshot, snapshot.server), freeze(snapshot, snapshot.server, GAMMA)):
+        frozen = replace(snapshot.server, link=Link.CUT)
+        for plan in (watch(snapshot, snapshot.server), freeze(snapshot, frozen, GAMMA)):
             assert [bare(change) for change in self.kept(plan.changes)] == [
                 ("remember", "", str(NEW)),
                 ("known", ALPHA, NEW.stamp),
