@@ -43,6 +43,10 @@ class StandInCluster:
         facts = self._read()["nodes"][node]
         return str((facts["permanent"] | facts["transient"]).get(name, ""))
 
+    def private(self, node: str, name: str) -> str:
+        """The value of a private attribute; "" if it is not set."""
+        return str(self._read()["nodes"][node]["private"].get(name, ""))
+
     def set_permanent(self, node: str, name: str, value: str) -> None:
         """Set a permanent attribute as an administrator would."""
         state = self._read()

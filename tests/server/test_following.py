@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A standby behind a real primary on another node: what it owns without having replayed it, and how it stops receiving
+for the time of a promotion.
+"""
+
+import pytest
+
+from pgsql_ra.replication.lsn import Lsn
+from tests.lab.waiting import eventually
+from tests.server.agent import Agent
+from tests.server.conftest import MakeDatabase
+from tests.server.database import Database, base_backup
+from tests.server.stand_in import StandInCluster
+from tests.server.test_notify import told
+
+DELAY = "recovery_min_apply_delay = '1h'"
+
+
+class Following:
+    """The agent's database streams from `source`, the primary on n2. Both share a port: only `source` listens on it."""
+
+    def __init__(self, agent: Agent, cluster: StandInCluster, make_database: MakeDatabase, settings: str = "") -> None:
+        self.agent, self.cluster, self.standby = agent, cluster, agent.database
+        self.source = make_database("source")
+        self.source.port = self.standby.port
+        self.source.configure("listen_addresses = '127.0.0.1'")
+        hba = self.source.data / "pg_hba.conf"
+        hba.write_text(f"host all,replication all 127.0.0.1/32 trust\n{hba.read_text()}")
+        self.source.start()
+        base_backup(self.source, self.standby)
+        self.standby.configure(f"listen_addresses = ''\n{settings}")
+        cluster.run_primary("n2", history="1:")
+        agent.become_standby()
+        self.await_streaming()
+
+    def await_streaming(self) -> None:
+        """The standby streams."""
+        query = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        eventually("the standby streams", lambda: self.source.sql(query), lambda count: count == 1, within=20)
+
+    def send(self) -> Lsn:
+        """Rows are committed and received; where the primary's WAL ends then."""
+        self.source.sql("CREATE TABLE sent AS SELECT generate_series(1, 1000) AS n")
+        end = Lsn.parse(self.source.sql("SELECT pg_current_wal_flush_lsn()::text"))
+        received = "SELECT pg_last_wal_receive_lsn()::text"
+        eventually("all is received", lambda: Lsn.parse(self.standby.sql(received)) >= end, within=10)
+        return end
+
+    def lose_primary(self) -> None:
+        """The primary's node is gone, and fenced."""
+        self.source.crash()
+        self.cluster.stop_primary("n2")
+        self.cluster.set_permanent("n1", "pgsql-data-status", "STREAMING|SYNC")
+
+
+@pytest.mark.parametrize("began", ["before", "afterwards"])
+def test_a_standby_that_replays_with_a_delay_is_promoted_at_once(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase, began: str
+) -> None:
+    """Whether it received its WAL in this life of the server or in an earlier one."""
+    pair = Following(agent, cluster, make_database, DELAY)
+    pair.send()
+    pair.lose_primary()
+    if began == "afterwards":
+        assert agent.stop().code == 0
+        agent.become_standby()
+    assert pair.standby.sql("SELECT to_regclass('sent')") is None, "it has not replayed that yet"
+    answer = agent.promote()
+    assert answer.code == 0, answer
+    assert pair.standby.sql("SELECT count(*) FROM sent") == 1000
+
+
+@pytest.mark.parametrize("ended_by", ["monitor", "notification"])
+def test_a_standby_receives_nothing_while_another_one_is_promoted(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase, ended_by: str
+) -> None:
+    pair = Following(agent, cluster, make_database)
+    end = pair.send()
+    answer = agent.run("notify", meta=told("pre", "promote", promote="n3", unpromoted="n1 n3"))
+    assert answer.code == 0, answer
+    assert _receivers(pair.source) == 0, "the primary lives, and is cut off"
+    position = cluster.private("n1", "pgsql-position")
+    assert Lsn.parse(position.partition(" ")[0]) >= end
+    pair.source.sql("CREATE TABLE lonely AS SELECT 1 AS n")
+    assert pair.standby.sql("SELECT setting FROM pg_settings WHERE name = 'primary_conninfo'") == ""
+    assert Lsn.parse(pair.standby.sql("SELECT pg_last_wal_replay_lsn()::text")) == Lsn.parse(position.partition(" ")[0])
+    if ended_by == "monitor":
+        assert agent.monitor().code == 0
+    else:
+        assert agent.run("notify", meta=told("post", "promote", promote="n2", unpromoted="n1")).code == 0
+    pair.await_streaming()
+
+
+def _receivers(source: Database) -> int:
+    return int(source.sql("SELECT count(*) FROM pg_stat_replication"))
