@@ -35,6 +35,11 @@ class Candidate:
         """
         return self.position.timeline == other.position.timeline and self.holds_all_of(other)
 
+    def is_given_up_by(self, other: "Candidate") -> bool:
+        """Whether it is on a branch that the other one's history gave up."""
+        diverged = self.position.compare(other.position) is Order.DIVERGED
+        return diverged and other.position.history.left(self.position.timeline) is not None
+
 
 Heard = dict[str, Candidate]
 """Every member whose position is known, by name in lower case."""
@@ -148,6 +153,11 @@ def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
             key: one
             for key, one in eligible.items()
             if one in proven or any(one.proves_to_hold_all_of(holder) for holder in proven)
+        }
+    else:
+        # A former primary that went on alone, and has not been repaired yet, stands in nobody's way.
+        eligible = {
+            key: one for key, one in eligible.items() if one in proven or not any(map(one.is_given_up_by, proven))
         }
     newest = [key for key, one in eligible.items() if all(one.holds_all_of(other) for other in eligible.values())]
 

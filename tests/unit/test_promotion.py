@@ -197,6 +197,35 @@ class TestColdStart:
         assert elected(seen(waiting(ALPHA, 0x40, score=SCORE_NEVER), waiting(BETA, 0x80), lsn=0x40)) == Plan()
 
 
+class TestBranches:
+    """After a second failover before the first former primary was repaired."""
+
+    def nodes(self) -> tuple[NodeState, NodeState, NodeState]:
+        """ALPHA was promoted last, BETA followed; GAMMA was the primary before and went past that on timeline 2."""
+        newest = Promotion(2, ALPHA, at(0x200, 2))
+        return (
+            replace(waiting(ALPHA, 0x240, LATEST, SCORE_NEVER, timeline=3), promotion=newest),
+            replace(waiting(BETA, 0x240, STREAMING_ASYNC, SCORE_NEVER, timeline=3), promotion=Promotion(2, ALPHA)),
+            replace(
+                waiting(GAMMA, 0x280, DISCONNECT, SCORE_NEVER, timeline=2), promotion=Promotion(1, GAMMA, at(0x100))
+            ),
+        )
+
+    @MODES
+    def test_a_branch_that_was_given_up_stands_in_nobodys_way(self, mode: Mode) -> None:
+        alpha, beta, gamma = self.nodes()
+        snapshot = seen(alpha, beta, gamma, lsn=0x240, timeline=3, mode=mode)
+        assert ("score", ALPHA, SCORE_PRIMARY) in changes(elected(snapshot))
+        assert recorded(decided(snapshot))
+
+    @MODES
+    def test_it_is_not_promoted_itself(self, mode: Mode) -> None:
+        alpha, beta, gamma = self.nodes()
+        snapshot = seen(gamma, alpha, beta, lsn=0x280, timeline=2, mode=mode)
+        assert ("score", GAMMA, SCORE_PRIMARY) not in changes(elected(snapshot))
+        assert decided(snapshot).refusal
+
+
 class TestAbsentNodes:
     """Whoever does not run could hold newer data, unless its record says that it is behind."""
 
