@@ -537,7 +537,8 @@ class Parameters:
         shortdesc="More of the standbys' connection to the primary",
         longdesc="""
             Text added at the end of primary_conninfo, in the form "key=value key=value". Example:
-            "keepalives_idle=60 keepalives_interval=5 keepalives_count=5", which makes a standby notice a lost primary.
+            "keepalives_idle=60 keepalives_interval=5 keepalives_count=5", which changes how soon a standby notices a
+            lost primary (10, 5 and 3 if nothing is said).
             Host, port, user and application_name are set by the agent; the latter is the name of the node, and
             replication cannot be followed if it is changed here.
             """,

@@ -36,9 +36,18 @@ def quote_conninfo(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+_KEEPALIVES = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3"}
+"""A WAL receiver that connects waits for the server's first answer without a limit (libpqrcv_connect; connect_timeout
+does not count there). If that server was stopped in mid-air and then died while its address moved, nobody would ever
+tell.
+"""
+
+
 def primary_conninfo(host: str, port: int, user: str, node: str, options: str) -> str:
-    """The connection string of a standby; `options` is the administrator's own text and is appended as it is."""
-    parts = {"host": host, "port": str(port), "user": user, "application_name": node}
+    """The connection string of a standby; `options` is the administrator's own text and is appended as it is, so that
+    what it says again counts.
+    """
+    parts = {"host": host, "port": str(port), "user": user, "application_name": node, **_KEEPALIVES}
     words = [f"{name}={quote_conninfo(value)}" for name, value in parts.items()]
     return " ".join([*words, options]).strip()
 
