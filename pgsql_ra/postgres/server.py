@@ -58,7 +58,7 @@ class Server:
         if done.returncode != 0:
             raise ServerFailure(f"pg_ctl could not start the server: {last_words(done.stderr or done.stdout)}")
         while not self._is_ready():
-            if not self._is_alive():
+            if not self._is_alive() and self._is_gone_for_good(deadline):
                 raise ServerFailure(f"the server ended at once: {self._last_words(said_before, deadline)}")
             deadline.pause("the server to take connections (it replays WAL)", 0.02)
 
@@ -83,6 +83,11 @@ class Server:
             and file.pid > 0
             and postmaster(self._options.pgdata) == file.pid
         )
+
+    def _is_gone_for_good(self, deadline: Deadline) -> bool:
+        """A process that is just becoming another program (exec) has no command line for a moment: look again."""
+        deadline.pause("the server to show itself", 0.1)
+        return not self._is_alive() and not self._is_ready()
 
     def _is_alive(self) -> bool:
         return bool(server_processes(self._options.pgdata)) or _is_launching(self._options.pgdata)
