@@ -15,6 +15,9 @@ from pgsql_ra.postgres.programs import Programs
 _DIAGNOSIS_SECONDS = 5.0
 """How long a server that was started only to hear what it says may take to say it."""
 
+_LOOKS = 10
+"""How often no process of the server has to be seen before it is taken for ended."""
+
 
 @dataclass(frozen=True)
 class ServerOptions:
@@ -85,9 +88,14 @@ class Server:
         )
 
     def _is_gone_for_good(self, deadline: Deadline) -> bool:
-        """A process that is just becoming another program (exec) has no command line for a moment: look again."""
-        deadline.pause("the server to show itself", 0.1)
-        return not self._is_alive() and not self._is_ready()
+        """A process that is just becoming another program (exec) has no command line for a moment, which a busy machine
+        makes a long one: look for a while.
+        """
+        for _ in range(_LOOKS):
+            deadline.pause("the server to show itself", 0.05)
+            if self._is_alive() or self._is_ready():
+                return False
+        return True
 
     def _is_alive(self) -> bool:
         return bool(server_processes(self._options.pgdata)) or _is_launching(self._options.pgdata)

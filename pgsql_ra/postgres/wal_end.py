@@ -8,11 +8,10 @@ from pgsql_ra.ocf import Deadline, DeadlineExceeded
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.wal import end_of_segments, newest_timeline, read_history, segment_bytes, timeline_at
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.record import PARTIAL_RECORD_BYTES
 from pgsql_ra.replication.snapshot import Unread
 
 _END = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
-_TAIL_BYTES = 1 << 20
-"""The last record that was received whole nearly always begins within so much of the end."""
 
 
 def valid_until(pgdata: str, history: History, begin: Lsn, programs: Programs, deadline: Deadline) -> Position | None:
@@ -46,7 +45,7 @@ def end_of_unread(pgdata: str, unread: Unread, programs: Programs, deadline: Dea
     size = segment_bytes(pgdata)
     if received is not None and received > replayed:
         history = read_history(pgdata, timeline_at(pgdata, received, size))
-        near = max(replayed, Lsn(received - _TAIL_BYTES))
+        near = max(replayed, Lsn(received - PARTIAL_RECORD_BYTES))
     else:
         history = read_history(pgdata, newest_timeline(pgdata, timeline_at(pgdata, replayed, size)))
         near = replayed
