@@ -19,7 +19,7 @@ from tests.lab.layout import VIP, Layout, Settings
 from tests.lab.network import Network, namespaces_of
 from tests.lab.node import Node
 from tests.lab.preparation import check_prerequisites, prepare_files, provider_directory
-from tests.lab.processes import Identity
+from tests.lab.processes import Identity, all_pids, title_of
 from tests.lab.teardown import take_down
 from tests.lab.waiting import LabError, eventually
 
@@ -316,13 +316,6 @@ def _copy(source: Path, destination: Path) -> None:
 
 
 def _processes_that_mention(root: str) -> list[str]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        # The name of a lab may be the beginning of another one's.
-        if re.search(re.escape(root) + r"(?![a-z0-9_])", command):
-            found.append(f"{entry.parent.name}: {command[:200]}")
-    return found
+    # The name of a lab may be the beginning of another one's.
+    wanted = re.compile(re.escape(root) + r"(?![a-z0-9_])")
+    return [f"{pid}: {title[:200]}" for pid in all_pids() if wanted.search(title := title_of(pid))]

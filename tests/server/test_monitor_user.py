@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.processes import all_pids, title_of
 from tests.lab.waiting import eventually
 from tests.server.agent import Agent, Answer
 from tests.server.conftest import MakeDatabase
@@ -46,13 +47,7 @@ class Looker:
     def _look(self) -> None:
         while not self._over.is_set():
             self.looks += 1
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    command = path.read_bytes()
-                except OSError:
-                    continue
-                if SECRET.encode() in command:
-                    self.found.add(command.decode(errors="replace"))
+            self.found |= {title for title in map(title_of, all_pids()) if SECRET in title}
 
     @contextmanager
     def looking(self) -> Iterator[None]:
