@@ -2,12 +2,15 @@
 """A database, an agent for it and a stand-in for the cluster: fresh for each test, ended with it in any case."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.lab.processes import all_pids, signal_all, title_of
+from tests.lab.waiting import eventually
 from tests.server.agent import Agent
 from tests.server.database import USER, Database, make_template
 from tests.server.stand_in import StandInCluster
@@ -55,7 +58,15 @@ def root(place: Path) -> Iterator[Path]:
     root.chmod(0o755)
     shutil.chown(root, USER)
     yield root
+    eventually("nothing works in this directory", lambda: end_all_in(root), lambda left: not left, within=10, poll=0.02)
     shutil.rmtree(root)
+
+
+def end_all_in(root: Path) -> list[int]:
+    """End what the agent has left at work behind an action (after a promotion, a repair); who was still there."""
+    found = [pid for pid in all_pids() if f"{root}/" in title_of(pid)]
+    signal_all(found, signal.SIGKILL)
+    return found
 
 
 @pytest.fixture
