@@ -149,7 +149,7 @@ def _back_up(
         discard(swaps)
         _back_up(pgdata, swaps, "", programs, user, service, lock, progress, deadline)
     elif status != 0:
-        raise ServerFailure(f"pg_basebackup: {_reason(said)}")
+        raise ServerFailure(f"pg_basebackup: {why_it_failed(said, data.new)}")
 
 
 def _prepare(path: str, user: DatabaseUser, mode: int) -> None:
@@ -164,10 +164,15 @@ def _escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace("=", "\\=")
 
 
-def _reason(said: str) -> str:
-    lines = [line.removeprefix("pg_basebackup: ").strip() for line in said.splitlines()]
-    errors = [line for line in lines if line.startswith(("error:", "detail:")) or "No space left" in line]
-    return " ".join((errors or [line for line in lines if line])[:2])
+def why_it_failed(said: str, directory: str) -> str:
+    """The first error of pg_basebackup into `directory`, short enough for Pacemaker, which cuts reasons at 127 bytes.
+
+    Its second process, which receives WAL, may speak into a line of the first.
+    """
+    words = [part.strip() for part in re.split(r"pg_basebackup: ?|[\r\n]+", said)]
+    lines = [line.replace(f"{directory}/", "") for line in words if line]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error:")]
+    return (errors or lines or ["it did not say why it failed"])[0]
 
 
 def _point_links(directory: str, swaps: tuple[Swap, ...], place: Callable[[Swap], str]) -> None:

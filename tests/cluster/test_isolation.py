@@ -7,18 +7,20 @@ from tests.cluster.support import DISCONNECT, data_status, start, synchronous_st
 
 def test_a_primary_that_is_cut_off_is_fenced_and_returns(cluster: Cluster) -> None:
     lab = cluster(nodes=3)
-    heir = synchronous_standby(start(lab)) or ""
+    start(lab)
     victim = lab.primary()
+    witness = lab.standbys()[0].name
     with writing(lab) as client:
         victim.cut_network()
+        # Not always the synchronous one: the other may have received more of what was never acknowledged.
         lab.wait(
-            "the synchronous standby took over",
-            lambda now: now.promoted == heir and now.location() == heir,
+            "a standby took over",
+            lambda now: now.promoted not in (None, victim.name) and now.location() == now.promoted,
             within=60,
-            seen_by=heir,
+            seen_by=witness,
         )
         assert lab.fenced() == [victim.name]
-        assert data_status(lab.status(heir).node(victim.name)) == DISCONNECT
+        assert data_status(lab.status(witness).node(victim.name)) == DISCONNECT
         client.wait_for(20, within=30)
         victim.restore_network()
         victim.boot()

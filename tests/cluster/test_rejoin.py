@@ -162,7 +162,14 @@ def test_without_wal_log_hints_it_is_refused_or_copied_when_there_is_room(cluste
         survivor = lab.node(seen.promoted or "")
         survivor.run(["crm_resource", "--resource=pgsql", "--set-parameter=rejoin", "--parameter-value=copy"])
         survivor.run(["crm_resource", "--cleanup", "--resource=pgsql", f"--node={victim.name}"])
-        lab.wait("the copy does not fit", lambda _: "No space left on device" in victim.log_text(), within=90)
+        lab.wait(
+            "the copy does not fit",
+            lambda now: (
+                now.node(victim.name).role == "Stopped"
+                and any("No space left on device" in bad.reason for bad in now.failures)
+            ),
+            within=90,
+        )
         assert victim.run(["test", "-e", f"{PGDATA}/PG_VERSION"]).returncode == 0, "the data are where they were"
         victim.free_disk()
         survivor.run(["crm_resource", "--cleanup", "--resource=pgsql", f"--node={victim.name}"])

@@ -139,9 +139,9 @@ def parse_status(seen_by: str, cib_xml: str, crm_mon_xml: str, resource: str) ->
         quorum=_flag(dc, "with_quorum"),
         nodes=tuple(sorted(nodes, key=lambda node: node.name)),
         locations={
-            # While it is being started it is shown on its node already.
+            # While it is being started it is shown on its node already (Pacemaker 2.1.5: role Starting, active).
             element.get("id", ""): ()
-            if element.get("pending") == "Starting"
+            if element.get("role") == "Starting"
             else tuple(node.get("name", "") for node in element.iterfind("node"))
             for element in (*mon.iterfind("resources/resource"), *mon.iterfind("resources/group/resource"))
         },
