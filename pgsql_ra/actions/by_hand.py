@@ -15,7 +15,7 @@ from pgsql_ra.pacemaker.command import run
 from pgsql_ra.parameters import PREFIX
 from pgsql_ra.postgres.job import JobState
 from pgsql_ra.postgres.rewind import count_commits
-from pgsql_ra.replication.rejoin import Copy, Follow, Refuse, Rejoin, Rewind, Verdict
+from pgsql_ra.replication.rejoin import AwaitPrimary, Copy, Follow, Refuse, Rejoin, Rewind, Verdict
 from pgsql_ra.replication.snapshot import Standby, Stopped
 
 
@@ -52,9 +52,15 @@ def find_out(context: Context, policy: Rejoin) -> Verdict:
 
 def explain(context: Context, verdict: Verdict) -> list[str]:
     """The verdict in lines for people, with how much it would throw away."""
-    heads = {Follow: "follows as it is", Rewind: "pg_rewind", Copy: "new copy of the primary", Refuse: "nothing"}
+    heads = {
+        Follow: "follows as it is",
+        Rewind: "pg_rewind",
+        Copy: "new copy of the primary",
+        AwaitPrimary: "nothing yet: start another node first",
+        Refuse: "nothing",
+    }
     lines = [f"data:   {context.pgdata}", f"to do:  {heads[type(verdict)]}", f"reason: {verdict.because}"]
-    if not isinstance(verdict, Follow) and verdict.lost:
+    if not isinstance(verdict, Follow | AwaitPrimary) and verdict.lost:
         commits = count_commits(context.pgdata, verdict.lost, context.programs, context.deadline)
         number = "an unknown number of" if commits is None else commits
         lines.append(f"lost:   {verdict.lost}: {number} transactions that the primary does not have")

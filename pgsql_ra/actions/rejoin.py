@@ -2,8 +2,9 @@
 """A copy that cannot follow the primary is brought back, as far as the parameter rejoin allows: the facts, the
 decision, and waiting for the work (actions.repair), which may take longer than any action.
 
-  start     a server that is not running: the work is begun and waited for. If it takes longer than the action may, the
-            start fails, the work goes on, and at its end asks Pacemaker for another start.
+  start     a server that is not running: the work is begun and waited for. If it takes longer than the action may, or
+            needs a primary that is not there yet (Pacemaker promotes nobody while a start is under way), the start
+            fails, the work goes on, and at its end asks Pacemaker for another start.
   monitor   a standby that runs and has diverged, or lacks WAL that is gone: the work is begun beside it. While the
             work needs the server down, a monitor waits for its end, and then says what is.
   notify    after a promotion the same at once, in a process of its own: the virtual IP waits for notifications.
@@ -25,6 +26,7 @@ from pgsql_ra.postgres.promotion_file import remembered_system
 from pgsql_ra.postgres.vacancy import hindrance, is_vacant
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.rejoin import (
+    AwaitPrimary,
     Copy,
     Follow,
     LocalData,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 IDENTIFY_SECONDS = 8.0
 RETRY_SECONDS = 300.0
 """How long a monitor leaves a standby alone after a repair that failed."""
+NO_PRIMARY_YET = "waiting for a primary to copy"
+"""The phase of a job that nobody waits for: it ends after the promotion of another node, or never."""
 SETTLE_SECONDS = 60.0
 """How long after a promotion a standby is given to read all of its WAL before its position is compared."""
 
@@ -158,11 +162,14 @@ def settle_data(context: Context) -> str:
     NotInstalled if there are none, and none may be copied.
     """
     file = job_file(context)
-    if file.running():
-        await_job(context, file)
+    if (job := file.running()) is not None:
+        if job.phase == NO_PRIMARY_YET and not isinstance(examine(context, policy_of(context)), AwaitPrimary):
+            file.end(context.deadline)  # somebody has put data there meanwhile, or there is a primary now
+        else:
+            await_job(context, file)
         finish_swap(context)
     verdict = examine(context, policy_of(context))
-    if isinstance(verdict, Rewind | Copy):
+    if isinstance(verdict, Rewind | Copy | AwaitPrimary):
         context.log.warning(f"the data cannot be followed as they are: {verdict.because}")
         begin(context, verdict)
         await_job(context, file)
@@ -187,7 +194,7 @@ def finish_swap(context: Context) -> None:
         file.update(swaps=(), broken_off="")
 
 
-def begin(context: Context, verdict: Rewind | Copy, policy: Rejoin | None = None) -> bool:
+def begin(context: Context, verdict: Rewind | Copy | AwaitPrimary, policy: Rejoin | None = None) -> bool:
     """The work is under way, in a process that outlives this one. False if another one was faster."""
     context.files.prepare_directory()
     file = job_file(context)
@@ -218,8 +225,8 @@ def begin(context: Context, verdict: Rewind | Copy, policy: Rejoin | None = None
 
 
 def await_job(context: Context, file: JobFile) -> None:
-    """The job has ended. NotSafe with how far it is if it takes longer than this action may; it goes on then, and at
-    its end asks Pacemaker for another start.
+    """The job has ended. NotSafe with how far it is if it takes longer than this action may, or waits for a primary; it
+    goes on then, and at its end asks Pacemaker for another start.
     """
     pid, begun = own_identity()
     file.update(waiter=pid, waiter_begun=begun, spared=True)
@@ -228,7 +235,7 @@ def await_job(context: Context, file: JobFile) -> None:
     while (job := file.running()) is not None:
         if job.pid and started_at(job.pid) != job.begun:
             file.end(limit)  # it was killed, and what it had started still runs
-        if limit.remaining() <= 0:
+        if limit.remaining() <= 0 or job.phase == NO_PRIMARY_YET:
             with file.changing():
                 state = file.read()
                 file.write(state._replace(waiter=0, waiter_begun=0))

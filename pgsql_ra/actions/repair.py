@@ -11,22 +11,26 @@ from collections.abc import Callable
 from functools import partial
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.actions.rejoin import examine, job_file, show
-from pgsql_ra.actions.repair_steps import Repair
+from pgsql_ra.actions.rejoin import NO_PRIMARY_YET, examine, job_file, show
+from pgsql_ra.actions.repair_steps import ALONE_SECONDS, Repair
 from pgsql_ra.ocf import AgentError, Deadline, NotSafe
+from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.pacemaker.management import clean_up, has_failed_start
 from pgsql_ra.postgres.job import Cancelled, JobFile, own_identity, raise_cancelled, session_members, started_at
 from pgsql_ra.postgres.process import server_processes
-from pgsql_ra.replication.rejoin import Copy, Follow, Refuse, Rejoin, Rewind
+from pgsql_ra.replication.primary import other_primaries
+from pgsql_ra.replication.rejoin import AwaitPrimary, Copy, Follow, Refuse, Rejoin, Rewind
 
 ATTEMPTS = 3
 REST_SECONDS = 30.0
 """How long the job rests before another attempt: the primary may have failed over meanwhile."""
+LOOK_SECONDS = 1.0
+"""How often the job looks whether there is a primary now, and how long one look may take, ten times."""
 JOB_SECONDS = 20 * 86400.0
 """More milliseconds would not fit into the 32 bits that poll() has for them."""
 
 
-def run_job(context: Context, lock: int, verdict: Rewind | Copy, policy: Rejoin) -> None:
+def run_job(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary, policy: Rejoin) -> None:
     """Do it, to the end; what comes of it is in the state file and in the log.
 
     This process only looks after the one that works: should that one be killed, another one takes its place.
@@ -80,17 +84,18 @@ def _supervise(work: Callable[[], None]) -> int:
     return status
 
 
-def _work(context: Context, lock: int, verdict: Rewind | Copy | None, policy: Rejoin) -> None:
+def _work(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary | None, policy: Rejoin) -> None:
     """One attempt; without a verdict, what is to be done now is found out first."""
     result, may_try_again = "", False
     try:
-        if verdict is None:
+        found = verdict or examine(context, policy)
+        while isinstance(found, AwaitPrimary):
+            _await_primary(context)
             found = examine(context, policy)
-            if isinstance(found, Refuse):
-                raise NotSafe(found.because)
-            verdict = None if isinstance(found, Follow) else found
-        if verdict is not None:
-            Repair(context, lock, policy).carry_out(verdict)
+        if isinstance(found, Refuse):
+            raise NotSafe(found.because)
+        if not isinstance(found, Follow):
+            Repair(context, lock, policy).carry_out(found)
         context.log.info("the data directory is repaired")
     except AgentError as error:
         result, may_try_again = str(error), not isinstance(error, NotSafe | Cancelled)
@@ -99,6 +104,26 @@ def _work(context: Context, lock: int, verdict: Rewind | Copy | None, policy: Re
         result = f"unexpected {type(error).__name__}: {error}; please report it as a BUG"
         context.log.error(f"the repair of the data directory: {result}: {traceback.format_exc()}")
     job_file(context).update(result=result, may_try_again=may_try_again)
+
+
+def _await_primary(context: Context) -> None:
+    """The cluster has a primary. Cancelled when Pacemaker does not run here any more."""
+    job_file(context).update(phase=NO_PRIMARY_YET, percent=None)
+    show(context, NO_PRIMARY_YET)
+    context.log.info(f"repair of the data directory: {NO_PRIMARY_YET}")
+    alone = Deadline(ALONE_SECONDS)
+    while True:
+        try:
+            cluster = read_cluster(context.resource, Deadline(LOOK_SECONDS * 10))
+            if other_primaries(cluster, context.node.lower()):
+                return
+            alone = Deadline(ALONE_SECONDS)
+        except Cancelled:
+            raise
+        except AgentError as error:
+            if alone.remaining() <= 0:
+                raise Cancelled(f"Pacemaker does not run on this node any more ({error})") from error
+        time.sleep(LOOK_SECONDS)
 
 
 def _kill_rest_of_session() -> None:

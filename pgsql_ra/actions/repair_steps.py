@@ -75,13 +75,11 @@ class Repair:
             try:
                 self.rewind(primary)
             except CannotRewind as error:
+                if ran:
+                    self.bring_up_meanwhile()
                 if not self.policy.may_copy:
-                    if ran:
-                        self.bring_up()
                     raise NotSafe(f"pg_rewind cannot help ({error}); {verdict.because}") from error
                 verdict = Copy(f"{error}; {verdict.because}")
-                if ran:
-                    self.bring_up()
         if isinstance(verdict, Copy):
             self.copy(verdict, primary)
         if ran:
@@ -244,6 +242,15 @@ class Repair:
             stop_server(self.context.pgdata, 1.0, self.context.deadline, self.context.log)
             raise
         self.file.update(holds_server=False)
+
+    def bring_up_meanwhile(self) -> None:
+        """The server answers again if it can: what keeps it from that is not why the repair fails."""
+        try:
+            self.bring_up()
+        except Cancelled:
+            raise
+        except AgentError as error:
+            self.context.log.error(f"the server does not start after the attempt to rewind it: {error}")
 
     def tell_lost(self, lost: LostWal | None) -> None:
         """Say what the primary never had, and keep it if that is wanted."""

@@ -6,7 +6,7 @@ only if its WAL ends at or before the point where the new primary's timeline lef
 guessed. What goes too far is thrown away only where the policy says so, and never without saying how much.
 
   * No primary: nothing can be compared with it, and nothing be copied. A whole directory may run as a standby, which
-    throws nothing away; one in which a rewind was broken off may not run at all.
+    throws nothing away; one in which a rewind was broken off may not run at all, and what needs a copy waits for one.
   * pg_rewind needs checksums or wal_log_hints on this node (it reads from the WAL which blocks were changed), and a
     timeline of the primary's own that began after the two parted: it takes equal timelines for equal data.
   * A copy needs none of that, but never replaces the data of another database system.
@@ -134,7 +134,14 @@ class Refuse:
     lost: LostWal | None = None
 
 
-Verdict = Follow | Rewind | Copy | Refuse
+@dataclass(frozen=True)
+class AwaitPrimary:
+    """A new copy has to take its place, and nobody is there yet of whom one could be made."""
+
+    because: str
+
+
+Verdict = Follow | Rewind | Copy | AwaitPrimary | Refuse
 _ADVICE = "See it with `pgsql-ra rejoin --dry-run`, repair it with `pgsql-ra rejoin`, or set the parameter rejoin"
 
 
@@ -153,10 +160,8 @@ def decide_rejoin(
     if policy is Rejoin.MANUAL and local.lock and not vacancy:
         return Refuse(f"{node} was a primary, and rejoin=manual: rebuild its data if need be, then remove {local.lock}")
     if not primaries:
-        if vacancy:
-            return Refuse(f"{vacancy.because}, and there is no primary to copy: start another node first")
-        if local.broken_off:
-            return Refuse(f"{local.broken_off}, and there is no primary to go on from: start another node first")
+        if vacancy or local.broken_off:
+            return _without_primary(local, policy)
         return Follow(f"no other node is the primary: the election decides{_outlook(node, local, cluster)}")
     if len(primaries) > 1:
         return Refuse(f"{', '.join(primaries)} run as primaries at the same time")
@@ -175,8 +180,20 @@ def decide_rejoin(
     return _compare(node, local, name, history, policy, upstream)
 
 
+def _without_primary(local: LocalData, policy: Rejoin) -> Verdict:
+    because = f"{local.vacancy.because if local.vacancy else local.broken_off}, and there is no primary to copy"
+    if policy.may_copy and not (local.vacancy and _is_of_nobody(local.vacancy, local.system)):
+        return AwaitPrimary(because)
+    return Refuse(f"{because}: start another node first")
+
+
+def _is_of_nobody(vacancy: Vacancy, system: str) -> bool:
+    """Whether data lie there that may be any database's, so that nothing may replace them."""
+    return vacancy.holds_data and not system
+
+
 def _fill(primary: str, vacancy: Vacancy, system: str, policy: Rejoin) -> Verdict:
-    if vacancy.holds_data and not system:
+    if _is_of_nobody(vacancy, system):
         return Refuse(
             f"{vacancy.because}, and nothing on this node says whose data they were: if a copy of {primary} may replace"
             " them, move the directory away"

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.lab.waiting import eventually
 from tests.server.agent import Agent
 from tests.server.conftest import MakeDatabase
 from tests.server.database import USER, Database, as_postgres
+from tests.server.pair import jobs
 from tests.server.stand_in import StandInCluster
 
 INSTALLED = 5
@@ -165,6 +167,45 @@ def test_without_leave_it_stays_empty_until_somebody_says_so(agent: Agent) -> No
     assert answer.code == 0, answer
     assert agent.start().code == 0
     follows(agent.database)
+
+
+def test_without_a_primary_nobody_waits_but_the_copy(agent: Agent, cluster: StandInCluster, primary: Database) -> None:
+    """While a start is under way Pacemaker promotes nobody, so it must not wait for a promotion."""
+    cluster.stop_primary("n2")
+    shutil.rmtree(agent.database.data)
+    for _ in range(2):
+        began = time.monotonic()
+        answer = agent.start(timeout=120)
+        assert time.monotonic() - began < 60
+        assert answer.code == 1, answer
+        assert answer.reason.startswith("waiting for a primary to copy: this node joins by itself")
+        assert agent.stop().code == 0
+        assert jobs(agent), "Pacemaker stops what it could not start"
+    assert cluster.attribute("n1", "pgsql-rejoin") == "waiting for a primary to copy"
+    cluster.finished("n1", "start", 1)
+    cluster.run_primary("n2", history="1:")
+    eventually(
+        "another start is asked for",
+        lambda: [call for call in cluster.calls() if call[0] == "crm_resource"],
+        lambda calls: calls == [["crm_resource", "--cleanup", "--resource=pgsql", "--node=n1"]],
+        within=60,
+    )
+    assert agent.start().code == 0
+    follows(agent.database)
+    assert cluster.attribute("n1", "pgsql-rejoin") == ""
+    assert primary.is_running()
+
+
+def test_data_that_somebody_brings_are_not_waited_for(agent: Agent, cluster: StandInCluster, primary: Database) -> None:
+    data = agent.database.data
+    cluster.stop_primary("n2")
+    shutil.rmtree(data)
+    assert agent.start().code == 1
+    as_postgres("pg_basebackup", "-D", data, "-d", f"host=127.0.0.1 port={primary.port} user={USER}", "-c", "fast")
+    answer = agent.start()
+    assert answer.code == 0, answer
+    assert jobs(agent) == []
+    assert beside(agent.database) == []
 
 
 def test_a_swap_with_nothing_that_was_broken_off(agent: Agent, primary: Database) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.rejoin import (
+    AwaitPrimary,
     ChangedBlocks,
     Copy,
     Follow,
@@ -193,12 +194,22 @@ def test_a_node_without_data_is_told_what_to_do() -> None:
     assert refusal.because.endswith("copy beta with `pgsql-ra rejoin`, or set the parameter rejoin to copy")
 
 
-@pytest.mark.parametrize("local", [EMPTY, DAMAGED, OF_NOBODY])
-@pytest.mark.parametrize("policy", Rejoin)
-def test_without_a_primary_there_is_nothing_to_copy(local: LocalData, policy: Rejoin) -> None:
-    refusal = decide_rejoin(ALPHA, local, a_cluster(a_node(ALPHA), a_node(BETA)), policy)
-    assert isinstance(refusal, Refuse)
-    assert "no primary to copy: start another node first" in refusal.because
+@pytest.mark.parametrize(
+    ("local", "copy"),
+    [(EMPTY, AwaitPrimary), (DAMAGED, AwaitPrimary), (BROKEN_OFF, AwaitPrimary), (OF_NOBODY, Refuse)],
+)
+def test_without_a_primary_there_is_nothing_to_copy_yet(local: LocalData, copy: type) -> None:
+    cluster = a_cluster(a_node(ALPHA), a_node(BETA))
+    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy) for policy in Rejoin}
+    assert type(verdicts[Rejoin.COPY]) is copy
+    assert all("no primary to copy" in verdict.because for verdict in verdicts.values())
+    del verdicts[Rejoin.COPY]
+    assert {type(verdict) for verdict in verdicts.values()} == {Refuse}
+    assert all(verdict.because.endswith("start another node first") for verdict in verdicts.values())
+
+
+def test_what_is_not_mounted_is_not_waited_for() -> None:
+    assert isinstance(decide_rejoin(ALPHA, HINDERED, a_cluster(a_node(BETA)), Rejoin.COPY), Refuse)
 
 
 def test_of_two_primaries_none_is_copied() -> None:
@@ -224,11 +235,6 @@ def test_the_running_primary_knows_better_than_its_record() -> None:
     cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 1))
     assert isinstance(decide_rejoin(ALPHA, FORMER, cluster), Refuse)
     assert isinstance(decide_rejoin(ALPHA, FORMER, cluster, upstream=THE_PRIMARY), Follow)
-
-
-@pytest.mark.parametrize("policy", Rejoin)
-def test_without_a_primary_nothing_starts_from_half_a_directory(policy: Rejoin) -> None:
-    assert isinstance(decide_rejoin(ALPHA, BROKEN_OFF, a_cluster(a_node(BETA)), policy), Refuse)
 
 
 def test_the_record_of_an_absent_primary_says_what_will_come() -> None:
@@ -275,6 +281,7 @@ def test_nothing_follows_past_the_fork_whatever_the_policy(
     local = LocalData(True, position_of(own), SYSTEM, changed_blocks)
     upstream = Upstream(SYSTEM, history) if asked else None
     verdict = decide_rejoin(ALPHA, local, a_cluster(a_node(ALPHA), node), policy, upstream)
+    assert not isinstance(verdict, AwaitPrimary)
     if isinstance(verdict, Follow):
         assert is_prefix(own, primary)
     elif verdict.lost is not None:
