@@ -8,9 +8,12 @@ from pgsql_ra.actions.validate_all import require_valid_parameters
 from pgsql_ra.ocf import Exit, ServerFailure
 from pgsql_ra.replication.snapshot import Primary, Standby, Stopped
 
+SESSION_SECONDS = 5.0
+"""How long a server that says it is ready may refuse the agent's session."""
+
 
 def start(context: Context) -> Exit:
-    """SUCCESS when the server takes connections, or already did. Errors: those of actions.standby, InvalidParameter."""
+    """SUCCESS when the server has answered in a session. Errors: those of actions.standby, InvalidParameter."""
     from pgsql_ra.actions.standby import bring_up_outside_standby, bring_up_single, bring_up_standby
 
     require_valid_parameters(context)
@@ -29,4 +32,15 @@ def start(context: Context) -> Exit:
             mark_stopped(context)
             mark_known(context)
             bring_up_standby(context)
+    require_session(context)
     return Exit.SUCCESS
+
+
+def require_session(context: Context) -> None:
+    """The server answers. One whose files are damaged may say that it is ready, stream, and let nobody in: each monitor
+    would fail, and Pacemaker start it again for ever. ServerFailure with the server's own words.
+    """
+    limit = context.deadline.within(min(SESSION_SECONDS, context.deadline.remaining() / 2))
+    state = observe_server(context, limit)
+    if not isinstance(state, Primary | Standby):
+        raise ServerFailure(describe(state))

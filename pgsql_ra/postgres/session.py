@@ -250,4 +250,5 @@ def clean_environment(user: DatabaseUser) -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What the server said; where it could not be reached at all, what libpq says of that."""
+    return " ".join(str(error).rpartition("FATAL:")[2].split())

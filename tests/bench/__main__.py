@@ -94,7 +94,8 @@ def _describe(scenario: Scenario, outcome: Outcome) -> str:
     if outcome.cold_start is not None:
         parts.append(f"cold start {outcome.cold_start:.2f} s")
     if outcome.gap is not None:
-        parts.append(f"gap {outcome.gap:.2f} s, lost {outcome.lost} of {outcome.acknowledged}")
+        after = "" if outcome.after_fencing is None else f" ({outcome.after_fencing:.2f} s of it after the fencing)"
+        parts.append(f"gap {outcome.gap:.2f} s{after}, lost {outcome.lost} of {outcome.acknowledged}")
     return "\n        ".join(["; ".join(parts) or scenario.title, *outcome.timeline])
 
 

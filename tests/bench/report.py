@@ -70,8 +70,8 @@ class Results:
             "Cold start: from the configuration's loading to a primary with the VIP and a synchronous standby."
             " CPU: the agent and what it runs, without the server.",
             "Lost: acknowledged rows that are missing afterwards, ours / shell agent.",
-            "Three nodes, rep_mode=sync, monitors every 3 s (primary) and 4 s; faults spread evenly over the primary's"
-            " interval; a fresh cluster each round.",
+            "Three nodes (two where the standby is the only one), rep_mode=sync, monitors every 3 s (primary) and 4 s;"
+            " faults spread evenly over the primary's interval; a fresh cluster each round.",
             *(f"Note: {agent.note}." for agent in self.agents if agent.note),
             *(f"Problem: {problem}" for problem in self.problems),
             f"Machine: {os.cpu_count()} cores. {'; '.join(f'{name} {value}' for name, value in versions().items())}.",
@@ -110,14 +110,17 @@ class Results:
             is_start = scenario.fault is None
             # Every round of every scenario begins with a cold start.
             relevant = [each for each in self.outcomes if is_start or each.scenario == scenario.name]
-            times, failed, lost = [], [], []
+            times, after, failed, lost = [], [], [], []
             for label in ("ours", "shell agent"):
                 mine = [each for each in relevant if each.agent == label]
                 values = [each.cold_start if is_start else each.gap for each in mine]
                 times.append(tuple(value for value in values if value is not None))
+                after.append(tuple(each.after_fencing for each in mine if each.after_fencing is not None))
                 failed.append(sum(value is None for value in values))
                 lost.append(str(sum(each.lost for each in mine)) if times[-1] and not is_start else "-")
             yield _row(scenario.title, times, failed, digits=2, lost=" / ".join(lost))
+            if any(after):
+                yield _row("  of that, after the fencing", after, [0, 0], digits=2)
 
 
 def _row(

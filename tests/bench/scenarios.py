@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.bench.agents import Agent
-from tests.cluster.support import SYNC, data_status, is_redundant
+from tests.cluster.support import SYNC, data_status, is_degraded, is_redundant
 from tests.lab import Configuration, Lab, LabError, Node, Status, WaitError, eventually
 from tests.lab.client import make_report
 from tests.lab.crm import CLONE
@@ -43,15 +43,20 @@ class Scenario:
     fault: Callable[[Node], None] | None = None
     takeover: bool = False
     stays_away: bool = False
+    nodes: int = NODES
 
     def is_over(self, seen: Status, victim: str) -> bool:
-        """The cluster has noticed the fault, and there are a primary with the VIP and a synchronous standby again."""
+        """The cluster has noticed the fault, and there are a primary with the VIP and a synchronous standby again (if
+        another node is left that could be one).
+        """
         if self.takeover:
             noticed = seen.promoted != victim
         elif self.stays_away:
             noticed = not seen.node(victim).online
         else:
             noticed = bool(seen.failures)
+        if self.stays_away and self.nodes == 2:
+            return noticed and (self.takeover or is_degraded(seen))
         return noticed and has_synchronous_standby(seen, without=victim if self.stays_away else None)
 
 
@@ -66,6 +71,14 @@ SCENARIOS = (
     Scenario(
         "standby-power-cut", "gap, power cut of the synchronous standby", "standby", Node.power_cut, stays_away=True
     ),
+    Scenario(
+        "only-standby-power-cut",
+        "gap, power cut of the only standby",
+        "standby",
+        Node.power_cut,
+        stays_away=True,
+        nodes=2,
+    ),
     Scenario("move", "gap, planned move", "primary", _move, takeover=True),
     Scenario("cold-start", "cold start", "primary"),
 )
@@ -79,6 +92,8 @@ class Outcome:
     agent: str
     cold_start: float | None = None
     gap: float | None = None
+    after_fencing: float | None = None
+    """From the end of the fencing to the commit that ends the gap."""
     all_gaps: tuple[float, ...] = ()
     """Every time without a commit longer than 0.5 s."""
     acknowledged: int = 0
@@ -103,12 +118,12 @@ def nodes_of(lab: Lab, seen: Status) -> tuple[Node, Node]:
 
 
 @contextmanager
-def redundant_lab(agent: Agent, lab_name: str) -> Iterator[tuple[Lab, Status, float]]:
+def redundant_lab(agent: Agent, lab_name: str, nodes: int = NODES) -> Iterator[tuple[Lab, Status, float]]:
     """A lab where everything runs, and its cold start: seconds from the configuration to a synchronous standby.
 
     If something fails, the logs of all nodes are kept.
     """
-    with Lab(lab_name, NODES, providers={agent.provider: agent.directory}) as lab:
+    with Lab(lab_name, nodes, providers={agent.provider: agent.directory}) as lab:
         try:
             begin = time.monotonic()
             lab.configure(Configuration(agent=agent.name))
@@ -124,7 +139,7 @@ def redundant_lab(agent: Agent, lab_name: str) -> Iterator[tuple[Lab, Status, fl
 def run_round(scenario: Scenario, agent: Agent, lab_name: str, phase: float) -> Outcome:
     """One round in a fresh lab; the fault comes `phase` (0 to 1) of a monitor interval after the primary's began."""
     try:
-        with redundant_lab(agent, lab_name) as (lab, seen, cold_start):
+        with redundant_lab(agent, lab_name, scenario.nodes) as (lab, seen, cold_start):
             if scenario.fault is None:
                 return Outcome(scenario.name, agent.label, cold_start)
             return _measure_gap(scenario, scenario.fault, agent, lab, seen, cold_start, phase)
@@ -161,6 +176,7 @@ def _measure_gap(
     writable = [node.name for node in lab.writable()]
     history = make_report((line for line in client.lines() if line["wall"] > begin - LEAD_SECONDS), None)
     gap = history.longest_gap
+    fenced = [float(event["wall"]) for event in lab.events() if event["event"] == "fenced"]
     events = [f"{event.wall - begin:+.2f} {event.node} {event.text}" for event in timeline(lab, begin)]
     events += [f"{each.start - begin:+.2f} to {each.end - begin:+.2f} no commit" for each in history.gaps]
     return Outcome(
@@ -168,6 +184,7 @@ def _measure_gap(
         agent.label,
         cold_start,
         None if gap is None else gap.seconds,
+        gap.end - fenced[0] if gap and fenced else None,
         tuple(each.seconds for each in history.gaps),
         report.acknowledged,
         len(report.lost),

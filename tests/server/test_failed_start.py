@@ -190,6 +190,16 @@ def test_a_server_that_ends_at_once_is_heard(
         must_fail(agent, GENERIC, *words)
 
 
+def test_a_server_that_is_ready_and_lets_nobody_in_is_no_success(agent: Agent, database: Database) -> None:
+    """A standby without this file replays, streams and says that it is ready."""
+    (database.data / "global" / "pg_filenode.map").unlink()
+    answer = agent.start()
+    assert answer.code == GENERIC, answer
+    assert 'could not open file "global/pg_filenode.map"' in answer.reason
+    assert agent.stop().code == 0
+    assert database.processes() == []
+
+
 def test_the_last_words_are_of_this_start(agent: Agent, database: Database) -> None:
     """What an earlier start left in the log is not the reason of this one."""
     with taken_port(database):
