@@ -15,7 +15,7 @@ from pgsql_ra.actions.rejoin import NO_PRIMARY_YET, examine, job_file, show
 from pgsql_ra.actions.repair_steps import ALONE_SECONDS, Repair
 from pgsql_ra.ocf import AgentError, Deadline, NotSafe
 from pgsql_ra.pacemaker.cib import read_cluster
-from pgsql_ra.pacemaker.management import clean_up, has_failed_start
+from pgsql_ra.pacemaker.management import clean_up, has_failed_start, is_configured
 from pgsql_ra.postgres.job import Cancelled, JobFile, own_identity, raise_cancelled, session_members, started_at
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.replication.primary import other_primaries
@@ -25,7 +25,8 @@ ATTEMPTS = 3
 REST_SECONDS = 30.0
 """How long the job rests before another attempt: the primary may have failed over meanwhile."""
 LOOK_SECONDS = 1.0
-"""How often the job looks whether there is a primary now, and how long one look may take, ten times."""
+"""How often the job looks whether there is a primary now."""
+QUERY_SECONDS = 10.0
 JOB_SECONDS = 20 * 86400.0
 """More milliseconds would not fit into the 32 bits that poll() has for them."""
 
@@ -107,16 +108,18 @@ def _work(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary | N
 
 
 def _await_primary(context: Context) -> None:
-    """The cluster has a primary. Cancelled when Pacemaker does not run here any more."""
+    """The cluster has a primary. Cancelled when Pacemaker does not run here any more, or does not know the resource."""
     job_file(context).update(phase=NO_PRIMARY_YET, percent=None)
     show(context, NO_PRIMARY_YET)
     context.log.info(f"repair of the data directory: {NO_PRIMARY_YET}")
     alone = Deadline(ALONE_SECONDS)
     while True:
         try:
-            cluster = read_cluster(context.resource, Deadline(LOOK_SECONDS * 10))
+            cluster = read_cluster(context.resource, Deadline(QUERY_SECONDS))
             if other_primaries(cluster, context.node.lower()):
                 return
+            if not is_configured(context.resource, Deadline(QUERY_SECONDS)):
+                raise Cancelled(f"the cluster has no resource {context.resource} any more")
             alone = Deadline(ALONE_SECONDS)
         except Cancelled:
             raise

@@ -34,6 +34,11 @@ def is_managed(resource: str, node: str, deadline: Deadline) -> bool:
     return True
 
 
+def is_configured(resource: str, deadline: Deadline) -> bool:
+    """Whether the cluster has the resource at all."""
+    return any(each.get("id") == resource for each in _query(deadline).iterfind("configuration/resources//primitive"))
+
+
 def has_failed_start(resource: str, node: str, deadline: Deadline) -> bool:
     """Whether the cluster remembers that the resource could not be started on the node."""
     for state in _query(deadline).iterfind("status/node_state"):

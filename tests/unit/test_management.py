@@ -81,3 +81,9 @@ def test_whether_a_start_failed(monkeypatch: pytest.MonkeyPatch, operations: str
     cib(monkeypatch, operations=operations)
     assert management.has_failed_start("pgsql", "node1", Deadline(5)) is failed
     assert not management.has_failed_start("pgsql", "node2", Deadline(5))
+
+
+def test_a_resource_that_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cib(monkeypatch)
+    assert management.is_configured("pgsql", Deadline(1))
+    assert not management.is_configured("other", Deadline(1))
