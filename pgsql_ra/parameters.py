@@ -648,8 +648,9 @@ class Parameters:
         longdesc="""
             Absolute path of a directory for what the agent keeps on each node: the settings it includes into the
             server's configuration. It is made (mode 0700, owner pgdba) if it does not exist. It must survive a
-            reboot, and belongs outside the data directory. A file PGSQL.lock in it, which ocf:heartbeat:pgsql leaves
-            there, is removed when a start has found that the data fits.
+            reboot, and belongs outside the data directory; of two resources on one node each needs its own. A file
+            PGSQL.lock in it, which ocf:heartbeat:pgsql leaves there, is removed when a start has found that the data
+            fits.
             """,
     )
     rejoin: Choice[RejoinPolicy] = Choice(
@@ -672,7 +673,8 @@ class Parameters:
             directory is set aside (keep_old_data). The copy is made beside the data directory, which must not be a
             mount point and needs as much free space as the database has. A data directory that is empty or missing is
             filled in the same way, and one whose control file is damaged is replaced, if this node remembers that its
-            data were a copy of the primary's.
+            data were a copy of the primary's. Without a primary the start fails, and the copy is made when there is
+            one.
 
             manual: as ocf:heartbeat:pgsql. A primary makes a file PGSQL.lock in tmpdir, which demote removes when no
             standby is left running; while it is there, no server starts on that node.
