@@ -119,9 +119,8 @@ def check_data_directory(context: Context) -> int:
         with open(version_file, encoding="ascii", errors="replace") as file:
             version = file.read().strip()
     except FileNotFoundError:
-        raise NotInstalled(
-            f"{pgdata} is not a data directory (it has no PG_VERSION): clone the primary with pg_basebackup first"
-        ) from None
+        advice = "move it away, and `pgsql-ra rejoin` copies the primary" if context.replicates else "check pgdata"
+        raise NotInstalled(f"{pgdata} is not a data directory (it has no PG_VERSION): {advice}") from None
     major = version.partition(".")[0]
     if not major.isdigit() or int(major) < OLDEST_VERSION:
         raise NotInstalled(

@@ -102,7 +102,7 @@ def empty_control_file(database: Database) -> None:
 
 DAMAGES = {
     "the data directory is missing": Damage(remove_pgdata, INSTALLED, ("no data directory", "pgdata")),
-    "PG_VERSION is missing": Damage(remove_version, INSTALLED, ("no PG_VERSION", "pg_basebackup")),
+    "PG_VERSION is missing": Damage(remove_version, INSTALLED, ("no PG_VERSION", "pgsql-ra rejoin")),
     "PG_VERSION is too old": Damage(pretend_to_be_old, INSTALLED, ("9.6", "version 12")),
     "PostgreSQL 11": Damage(pretend_to_be_the_last_one_with_recovery_conf, INSTALLED, ("PostgreSQL 11", "version 12")),
     "the configuration is missing": Damage(remove_config, INSTALLED, ("no configuration file", "postgresql.conf")),
