@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import LOCK_FILE
-from pgsql_ra.ocf import AgentError, Deadline, NotInstalled, NotSafe
+from pgsql_ra.ocf import AgentError, Deadline, NotInstalled, NotSafe, ServerFailure
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.pacemaker.management import is_managed
 from pgsql_ra.postgres.base_copy import Swap, carry_out
@@ -127,8 +127,11 @@ def ask_primary(context: Context, cluster: ClusterState, local: LocalData, runni
     if context.parameters.restore_command or (local.end and not _is_followed(local, cluster, context.node)):
         next_needed = None
     try:
+        primary = primary_server(context)
+        if not primary.listens():
+            raise ServerFailure(f"nobody listens at {context.parameters.master_ip}")
         limit = context.deadline.within(min(IDENTIFY_SECONDS, context.deadline.remaining() / 3))
-        return primary_server(context).identify(limit, next_needed)
+        return primary.identify(limit, next_needed)
     except AgentError as error:
         context.log.info(f"the primary's history is taken from its record in the cluster: {error}")
         return None

@@ -3,7 +3,6 @@
 fits.
 """
 
-import socket
 from dataclasses import replace
 
 from pgsql_ra.actions.apply import apply
@@ -11,7 +10,7 @@ from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.converge import converge, take_snapshot
 from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
 from pgsql_ra.replication import election, primary, promotion
-from pgsql_ra.replication.changes import Plan
+from pgsql_ra.replication.changes import Plan, Receive
 from pgsql_ra.replication.receiver import show_receiver
 from pgsql_ra.replication.slots import drop_own_slots
 from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Snapshot, Standby, Stopped
@@ -72,8 +71,9 @@ def watch_primary(context: Context, first_look: ServerState | None = None) -> No
         if not isinstance(snapshot.server, Standby):
             return Plan()
         plan = election.watch(snapshot, snapshot.server)
-        changes = plan.changes + drop_own_slots(snapshot, snapshot.server) + show_receiver(snapshot)
-        return replace(plan, changes=changes)
+        changes = [each for each in plan.changes if not isinstance(each, Receive) or primary_listens(context)]
+        changes += [*drop_own_slots(snapshot, snapshot.server), *show_receiver(snapshot)]
+        return replace(plan, changes=tuple(changes))
 
     _, plan = converge(context, decide, patience(context), first_look)
     if plan.refusal:
@@ -114,19 +114,18 @@ def receive_again(context: Context) -> None:
     if context.files.link() is not Link.CUT:
         return
     limit = context.deadline.within(ADDRESS_SECONDS)
-    while not _answers(context.parameters.master_ip, context.parameters.pgport) and limit.remaining() > 0:
+    while not primary_listens(context) and limit.remaining() > 0:
         limit.pause("the primary's address to answer", 0.1)
     snapshot = take_snapshot(context, Stopped())
     for change in election.receive_again(snapshot, context.files.link()):
         apply(context, change)
 
 
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=0.5).close()
-    except OSError:
-        return False
-    return True
+def primary_listens(context: Context) -> bool:
+    """Whether somebody listens where the standbys receive from."""
+    from pgsql_ra.actions.rejoin import primary_server
+
+    return primary_server(context).listens()
 
 
 def remember_promotion(context: Context) -> None:

@@ -6,6 +6,7 @@ Imports psycopg: only what compares this node with the primary loads this module
 
 import os
 import select
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ from pgsql_ra.replication.rejoin import Upstream
 SERVICE = "pgsql-ra"
 SERVICE_FILE = "rejoin.service"
 CONNECT_SECONDS = 5.0
+LISTEN_SECONDS = 0.5
+"""How long a listener may take to accept: its kernel does it, however busy the server is."""
 SEGMENT_GONE = "58P01"
 """ERRCODE_UNDEFINED_FILE: "requested WAL segment ... has already been removed"."""
 
@@ -45,6 +48,23 @@ class PrimaryServer:
             # Never a node's name: the primary would take this session for that standby.
             "application_name": APPLICATION_NAME,
         }
+
+    def listens(self) -> bool:
+        """Whether somebody takes connections there.
+
+        After a promotion the virtual IP is nowhere for a moment, and a connection attempt hangs. Pacemaker starts the
+        address when all nodes were notified, and notifies none whose monitor is under way (one operation of a resource
+        at a time: is_op_blocked in lib/services/services.c), so a monitor that waited for the address would wait for
+        itself. Where no address, or more than one, is given, somebody is taken to listen.
+        """
+        host, port = self.options.get("hostaddr") or self.options["host"], self.options["port"]
+        if host.startswith(("/", "@")) or "," in host:
+            return True
+        try:
+            socket.create_connection((host, int(port)), timeout=LISTEN_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     @contextmanager
     def _connect(self, deadline: Deadline, **options: str) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:

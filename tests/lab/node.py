@@ -213,7 +213,8 @@ class Node:
         self.run(["dd", "if=/dev/zero", f"of={FILLER}.rest", "bs=4096", "status=none"], check=False)
 
     def free_disk(self) -> None:
-        """What `fill_disk` took is free again."""
+        """What `fill_disk` took is free again. LabError while the node boots and has not mounted it yet."""
+        self.run(["mountpoint", "--quiet", str(PGHOME)])
         self.run(["rm", "-f", str(FILLER), f"{FILLER}.rest"])
 
     # --- power

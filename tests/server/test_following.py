@@ -91,5 +91,20 @@ def test_a_standby_receives_nothing_while_another_one_is_promoted(
     pair.await_streaming()
 
 
+def test_a_standby_does_not_try_to_receive_before_the_primarys_address_is_there(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase
+) -> None:
+    """Tried in vain, a receiver waits for 5 seconds; and a monitor that waited would hold up the address itself."""
+    pair = Following(agent, cluster, make_database)
+    answer = agent.run("notify", meta=told("pre", "promote", promote="n3", unpromoted="n1 n3"))
+    assert answer.code == 0, answer
+    pair.source.stop()
+    assert agent.monitor().code == 0
+    assert pair.standby.sql("SELECT setting FROM pg_settings WHERE name = 'primary_conninfo'") == ""
+    pair.source.start()
+    assert agent.monitor().code == 0
+    pair.await_streaming()
+
+
 def _receivers(source: Database) -> int:
     return int(source.sql("SELECT count(*) FROM pg_stat_replication"))
