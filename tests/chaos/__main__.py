@@ -18,7 +18,7 @@ import click
 from tests.bench.agents import Agent, our_agent, shell_agent
 from tests.chaos import summary
 from tests.chaos.run import ARTIFACTS, Outcome, Result, run
-from tests.chaos.schedule import Schedule, draw
+from tests.chaos.schedule import TWO_NODES, Schedule, alone, draw
 from tests.lab.waiting import LabError
 
 BEGIN = time.monotonic()
@@ -64,6 +64,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     metavar="NAME=VALUE",
     help="A parameter of this project's agent, such as rejoin=copy; may be given several times.",
 )
+@click.option("--alone", "one_by_one", is_flag=True, help="Every fault by itself instead; RUNS of them from SEED on.")
 @click.option("--keep", is_flag=True, help="Keep the logs of good runs, too.")
 @click.option("--dry-run", is_flag=True, help="Print the schedules only.")
 def main(
@@ -75,6 +76,7 @@ def main(
     jobs: int,
     json_file: Path,
     parameters: tuple[str, ...],
+    one_by_one: bool,
     keep: bool,
     dry_run: bool,
 ) -> None:
@@ -83,7 +85,10 @@ def main(
     The exit status is 1 if a run with this project's agent failed, or if the lab broke in one.
     """
     command = shlex.join(["python", "-m", "tests.chaos", *sys.argv[1:]])
-    schedules = [draw(seed + number, int(nodes) if nodes else None, mode) for number in range(runs)]
+    if one_by_one:
+        schedules = alone(int(nodes or TWO_NODES), mode or "sync")[seed - 1 : seed - 1 + runs]
+    else:
+        schedules = [draw(seed + number, int(nodes) if nodes else None, mode) for number in range(runs)]
     if dry_run:
         click.echo("\n".join(map(str, schedules)))
         return

@@ -4,7 +4,7 @@
 Nothing here knows a cluster. "The primary" is whoever is the primary when the fault's time has come.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
@@ -130,6 +130,7 @@ ADMINISTRATIVE = frozenset(
 FIRST = frozenset({Kind.SLOW_FENCING, Kind.FAILING_FENCING})
 """They do nothing by themselves: they come before the others."""
 
+TWO_NODES = 2
 LEAD_SECONDS = 2.0
 MOST_FAULTS = 3
 TOGETHER_SECONDS = 4.0
@@ -208,6 +209,22 @@ def draw(seed: int, nodes: int | None = None, rep_mode: str | None = None) -> Sc
     return Schedule(seed, nodes, rep_mode, auto_boot, busy, tuple(steps))
 
 
+def alone(nodes: int, rep_mode: str) -> list[Schedule]:
+    """Every fault by itself, on each of its targets; their seeds are their numbers, from 1 on."""
+    faults = [
+        (kind, target)
+        for kind, traits in TRAITS.items()
+        for target in traits.targets
+        if kind not in FIRST and (target is not Target.OTHER or nodes > TWO_NODES)
+    ]
+    schedules = []
+    for number, (kind, target) in enumerate(faults, 1):
+        drawn = _draw_step(Random(number), kind, LEAD_SECONDS, nodes)  # noqa: S311 as in `draw`
+        step = replace(drawn, target=target)
+        schedules.append(Schedule(number, nodes, rep_mode, auto_boot=True, busy=False, steps=(step,)))
+    return schedules
+
+
 def _draw_kinds(random: Random) -> list[Kind]:
     """Two or three different kinds, at most one of which destroys a copy; those that come first are first."""
     kinds: list[Kind] = []
@@ -222,7 +239,7 @@ def _draw_kinds(random: Random) -> list[Kind]:
 def _draw_step(random: Random, kind: Kind, at: float, nodes: int) -> Step:
     traits = TRAITS[kind]
     target = random.choice(traits.targets)
-    if target is Target.OTHER and nodes == 2:
+    if target is Target.OTHER and nodes == TWO_NODES:
         target = Target.STANDBY
     seconds = round(random.uniform(*traits.seconds), 1)
     stays = random.random() < 0.3

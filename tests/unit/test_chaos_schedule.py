@@ -4,7 +4,7 @@
 import pytest
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.schedule import DESTRUCTIVE, FIRST, MOST_FAULTS, TRAITS, Kind, Target, draw
+from tests.chaos.schedule import DESTRUCTIVE, FIRST, MOST_FAULTS, TRAITS, Kind, Target, alone, draw
 
 SEEDS = range(500)
 
@@ -40,6 +40,17 @@ def test_two_or_three_faults_in_order_of_time() -> None:
         assert len(schedule.kinds & DESTRUCTIVE) <= 1, "one copy has to survive"
         first = [step.kind in FIRST for step in schedule.steps]
         assert first == sorted(first, reverse=True)
+
+
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_every_fault_by_itself(nodes: int) -> None:
+    schedules = alone(nodes, "sync")
+    assert [schedule.seed for schedule in schedules] == list(range(1, len(schedules) + 1))
+    assert all(len(schedule.steps) == 1 for schedule in schedules)
+    pairs = {(step.kind, step.target) for schedule in schedules for step in schedule.steps}
+    assert {kind for kind, _ in pairs} == set(Kind) - FIRST
+    assert (Kind.POWER_CUT, Target.ALL) in pairs
+    assert ((Kind.POWER_CUT, Target.OTHER) in pairs) is (nodes == 3)
 
 
 @pytest.mark.parametrize(("nodes", "mode"), [(2, "sync"), (3, "sync"), (3, "async")])
