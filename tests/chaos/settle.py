@@ -18,6 +18,7 @@ from tests.lab import LabError, Node, Status
 from tests.lab.cib_view import NodeView
 from tests.lab.crm import CLONE
 from tests.lab.layout import DATABASE_USER, PGDATA, PORT, TMPDIR, VIP
+from tests.lab.processes import name_of
 from tests.lab.waiting import TIME_FACTOR, pause
 
 HEAL_SECONDS = 60.0
@@ -117,6 +118,11 @@ def helps_itself(node: NodeView, reasons: str) -> bool:
     return NO_PRIMARY in reasons or (repair != "" and not repair.startswith(("failed", "refused")))
 
 
+def has_attribute_daemon(node: Node) -> bool:
+    """pacemakerd 2.1.5 does not start it again if it ends because pacemaker-based was killed, and corosync lives."""
+    return any(name_of(pid) == "pacemaker-attrd" for pid in node.processes())
+
+
 class Administrator:
     """Looks now and then, and does one thing at a time."""
 
@@ -147,7 +153,7 @@ class Administrator:
         """Help, if the cluster had its time."""
         now = time.monotonic()
         for node in seen.nodes:
-            if node.online and not node.pending:
+            if node.online and not node.pending and has_attribute_daemon(self._stage.lab.node(node.name)):
                 self._since.pop(node.name, None)
             elif now - self._since.setdefault(node.name, now) > RESET_SECONDS:
                 self._reset(self._stage.lab.node(node.name))
