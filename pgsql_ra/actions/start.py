@@ -13,7 +13,7 @@ SESSION_SECONDS = 5.0
 
 
 def start(context: Context) -> Exit:
-    """SUCCESS when the server has answered in a session. Errors: those of actions.standby, InvalidParameter."""
+    """SUCCESS when the server takes connections, or already did. Errors: those of actions.standby, InvalidParameter."""
     from pgsql_ra.actions.standby import bring_up_outside_standby, bring_up_single, bring_up_standby
 
     require_valid_parameters(context)
@@ -32,7 +32,9 @@ def start(context: Context) -> Exit:
             mark_stopped(context)
             mark_known(context)
             bring_up_standby(context)
-    require_session(context)
+    # A promotion waits for all starts of its transition. The first monitor, and the start after that, find it as well.
+    if not context.notification.promote:
+        require_session(context)
     return Exit.SUCCESS
 
 

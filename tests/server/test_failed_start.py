@@ -193,11 +193,19 @@ def test_a_server_that_ends_at_once_is_heard(
 def test_a_server_that_is_ready_and_lets_nobody_in_is_no_success(agent: Agent, database: Database) -> None:
     """A standby without this file replays, streams and says that it is ready."""
     (database.data / "global" / "pg_filenode.map").unlink()
-    answer = agent.start()
+    answer = agent.start(timeout=8)
     assert answer.code == GENERIC, answer
     assert 'could not open file "global/pg_filenode.map"' in answer.reason
     assert agent.stop().code == 0
     assert database.processes() == []
+
+
+def test_a_promotion_does_not_wait_for_that(agent: Agent, database: Database) -> None:
+    (database.data / "global" / "pg_filenode.map").unlink()
+    promotion = {"notify_promote_uname": "n2"}
+    assert agent.run("start", meta=promotion).code == 0
+    assert agent.run("monitor", timeout=4).code == GENERIC
+    assert agent.stop().code == 0
 
 
 def test_the_last_words_are_of_this_start(agent: Agent, database: Database) -> None:
