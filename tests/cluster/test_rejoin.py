@@ -69,7 +69,7 @@ def test_a_primary_that_crashed_and_diverged_is_rewound(cluster: Cluster) -> Non
         lab.wait("the first one took over", partial(took_over, second.name), within=60)
         second.crash_postgres()
         lab.wait("redundant again", is_redundant, within=90)
-    assert "BUG" not in victim.log_text() + second.log_text()
+    assert "report it as a BUG" not in victim.log_text() + second.log_text()
 
 
 def test_a_primary_that_lost_power_returns(cluster: Cluster) -> None:

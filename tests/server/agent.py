@@ -206,7 +206,7 @@ class Agent:
 
 def check(action: str, answer: Answer) -> None:
     """What holds for every answer, whatever was asked."""
-    assert "BUG" not in answer.err, f"{action}: the agent met something it did not expect: {answer.err}"
+    assert "report it as a BUG" not in answer.err, f"{action}: the agent met something it did not expect: {answer.err}"
     assert "Traceback" not in answer.err, answer.err
     reasons = [line for line in answer.err.splitlines() if line.startswith(PREFIX)]
     if action not in ("start", "validate-all"):
