@@ -197,9 +197,9 @@ $(POSTGRES_STAMP): requirements-postgres.lock $(VENV_STAMP)
 # most is multiplied by LAB_TIME_FACTOR, for machines that have other things to do as well.
 export LAB_TIME_FACTOR ?= 3
 .PHONY: test
-test: packages $(VENV_STAMP) $(PRIVATE_STAMP) $(POSTGRES_STAMP) ## All tests: units, servers, whole clusters (as root)
+test: packages check $(PRIVATE_STAMP) $(POSTGRES_STAMP) ## The checks and all tests: servers, whole clusters (as root)
 	@pytest='$(VENV)/bin/python -m pytest -q'
-	$$pytest -n 2 tests/unit
+	$$pytest -n 2 tests/unit -m 'install or tools'
 	for bin in $(POSTGRES_BINS); do
 	    echo "PostgreSQL in $$bin"
 	    PGSQL_RA_POSTGRES_BIN=$$bin $$pytest -n 4 tests/server
