@@ -145,7 +145,7 @@ class Node:
         self.signal(signal.SIGKILL, *names)
 
     def restart_pacemaker(self) -> None:
-        """All of Pacemaker on the node has ended in order and runs again, as by a restart of its service.
+        """All of Pacemaker on the node has ended in order, runs again and answers, as by a restart of its service.
 
         It stops the resources of the node first, unless they are in maintenance mode. Corosync goes on.
         """
@@ -157,6 +157,8 @@ class Node:
             lambda now: bool(now) and not old & set(now),
             within=60,
         )
+        # Another node's view may be complete before this one's commands work.
+        eventually(f"the CIB on {self.name} answers", lambda: self.run(["cibadmin", "--query"]).stdout, within=60)
 
     def _pacemakers(self) -> list[int]:
         return [pid for pid in self.processes() if name_of(pid) == "pacemakerd"]
