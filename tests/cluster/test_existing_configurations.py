@@ -126,6 +126,7 @@ def test_a_live_cluster_of_the_shell_agent_changes_in_place(cluster: Cluster, tm
     with writing(lab):
         # What the README says for this.
         node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--update=true"])
+        node.run(["crm_resource", "--wait"], timeout=60)
         primitive = node.run(["cibadmin", "--query", "--xpath=//primitive[@id='pgsql']"]).stdout
         changed = primitive.replace(f'provider="{shell_agent.PROVIDER}"', 'provider="pgsql-ra"')
         assert changed != primitive

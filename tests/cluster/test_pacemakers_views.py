@@ -18,6 +18,8 @@ def maintenance(lab: Lab) -> Iterator[None]:
     """Within this context the cluster leaves its resources alone."""
     node = lab.nodes[0]
     node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--update=true"])
+    # The recurring monitors end some time later: until then they find what is done to the servers by hand.
+    node.run(["crm_resource", "--wait", "--timeout=30"], timeout=60)
     yield
     node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--delete"])
 
@@ -28,9 +30,8 @@ def test_maintenance_and_unmanaged_leave_the_servers_alone(cluster: Cluster) -> 
     node = lab.nodes[0]
     before = {each.name: each.postmasters() for each in lab.nodes}
     with writing(lab) as client:
-        node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--update=true"])
-        client.wait_for(100)
-        node.run(["crm_attribute", "--type=crm_config", "--name=maintenance-mode", "--delete"])
+        with maintenance(lab):
+            client.wait_for(100)
         lab.wait("redundant", is_redundant, within=30)
         node.run(
             ["crm_resource", "--meta", f"--resource={CLONE}", "--set-parameter=is-managed", "--parameter-value=false"]
