@@ -12,9 +12,10 @@ from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.snapshot import Primary, Snapshot, Standby
 from pgsql_ra.replication.status import STREAMING_ASYNC, STREAMING_SYNC
 from tests.unit.builders import ALPHA, BETA, a_cluster, a_node, a_snapshot, a_standby, at
-from tests.unit.model import Cluster, Reconcile, Unkind, Violation
+from tests.unit.model.cluster import Cluster
+from tests.unit.model.machine import NEVER_KILLED
+from tests.unit.model.state import Reconcile, Unkind, Violation
 
-NEVER_KILLED = 99
 MOST_STEPS = 16
 """More than an action that lets a standby go takes."""
 

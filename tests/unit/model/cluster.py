@@ -1,35 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A cluster in memory: copies of the WAL, commits and who was told that they are done, a CIB per partition, and the
-agent's real decisions, whose changes are applied one at a time.
+"""The cluster in memory: everything that may happen to it, and the promise."""
 
-As unkind as the real thing where safety depends on it: a reload reaches the checkpointer at any time later, or never (a
-walsender takes it before it looks at the next reply: WalSndLoop); a dead connection's row stays; an action may be
-killed between any two of its steps, and the world goes on between them; a partition has a CIB of its own, whose writes
-succeed and are lost.
+from collections.abc import Iterator
+from dataclasses import replace
 
-A CIB may go back: when partitions meet, or a fenced node boots with its own copy, the older one may win (really, the
-one with the highest epoch, and an administrator's writes raise it anywhere); attrd may lose its values.
-
-Kinder than the real thing: a primary that lives says anew what such a CIB has taken back before it dies (its monitor
-does, within seconds); a promotion's look, its records and the promotion itself happen in one step, after all standbys
-of the partition have published their positions; and what `Unkind` lists.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-
-from pgsql_ra.replication.changes import (
-    Change,
-    EndWalsender,
-    Plan,
-    RememberPromotion,
-    SetSynchronousStandbys,
-)
+from pgsql_ra.replication.changes import Change, EndWalsender, RememberPromotion, SetSynchronousStandbys
 from pgsql_ra.replication.election import watch
-from pgsql_ra.replication.lsn import Lsn
 from pgsql_ra.replication.primary import reconcile, remember
 from pgsql_ra.replication.promotion import decide_promotion
-from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.rejoin import Follow, LocalData, decide_rejoin
 from pgsql_ra.replication.snapshot import (
     ClusterState,
@@ -38,136 +16,31 @@ from pgsql_ra.replication.snapshot import (
     Mode,
     NodeState,
     Policy,
-    Primary,
     ReplicationState,
     Role,
     ServerState,
     Snapshot,
     Standby,
-    SynchronousStandbys,
-    SyncState,
-    Walsender,
 )
 from pgsql_ra.replication.status import SCORE_NEVER, STATUS_ALONE, STATUS_STOPPED
 from tests.unit.effects import on_node
-from tests.unit.wal import Wal, end_of, is_prefix, position_of
+from tests.unit.model.state import (
+    Action,
+    Cib,
+    Decide,
+    Node,
+    Reconcile,
+    Row,
+    Server,
+    Unkind,
+    Violation,
+    carry,
+    permanent_part,
+)
+from tests.unit.wal import end_of, is_prefix, position_of
 
-Cib = dict[str, NodeState]
-
-NOBODY = SynchronousStandbys()
 THREE = 3
-
-
-def permanent_part(state: NodeState, membership: Membership) -> NodeState:
-    """What is left of a node's attributes when attrd has forgotten it."""
-    return NodeState(
-        state.name,
-        membership,
-        data_status=state.data_status,
-        record=state.record,
-        promotion=state.promotion,
-        voters=state.voters,
-    )
-
-
-def carry(permanent: NodeState, transient: NodeState | None) -> NodeState:
-    """One CIB's permanent attributes, another one's transient ones."""
-    if transient is None:
-        return permanent_part(permanent, permanent.membership)
-    return replace(
-        transient,
-        data_status=permanent.data_status,
-        record=permanent.record,
-        promotion=permanent.promotion,
-        voters=permanent.voters,
-    )
-
-
-class Violation(AssertionError):
-    """The promise was broken."""
-
-
-@dataclass(frozen=True)
-class Unkind:
-    """What the decisions are not known to survive, or known not to."""
-
-    torn_reloads: bool = True
-    """An action is killed after it has written synchronous_standby_names and before it has told the server."""
-    stale_positions: bool = True
-    """The position that a standby published in an earlier election stands when it is down at the next promotion: its
-    node did not get to the notification that withdraws it.
-    """
-    duplicate_rows: bool = False
-    """A standby comes back beside its dead connection, and with several synchronous standbys counts twice.
-
-    Not survived: PostgreSQL counts connections, not names, and only a replication slot keeps the second one out.
-    """
-
-
-@dataclass
-class Row:
-    """A walsender, alive or not."""
-
-    node: str
-    pid: int
-    state: ReplicationState
-    flush: Lsn
-    setting: SynchronousStandbys = NOBODY
-    """The setting as this walsender knows it."""
-
-
-@dataclass
-class Server:
-    """One PostgreSQL server and its data directory."""
-
-    wal: Wal = ()
-    role: str = "stopped"
-    was_primary: bool = False
-    upstream: str = ""
-    rows: list[Row] = field(default_factory=list)
-    in_file: SynchronousStandbys = NOBODY
-    in_postmaster: SynchronousStandbys = NOBODY
-    """What every later session sees."""
-    in_checkpointer: SynchronousStandbys = NOBODY
-    """Whether a commit waits at all."""
-    waiting: list[int] = field(default_factory=list)
-    """Commits on this primary whose clients wait for an answer."""
-
-
-@dataclass
-class Action:
-    """An action of the agent under way: what `converge` keeps between its steps."""
-
-    leaving: frozenset[str]
-    look: Primary | None = None
-    settled: SynchronousStandbys | None = None
-    mark: Lsn | None = None
-    queue: list[Change] = field(default_factory=list)
-    waits: bool = False
-    torn: bool = False
-    """The names are in the file, and nobody has been told."""
-
-
-@dataclass
-class Node:
-    """A machine. `side` is its partition; `clean` counts while it is down: it was fenced, or it left properly.
-
-    `on_disk` is the CIB that it had when it went down, `file` the newest promotion that it has heard of.
-    """
-
-    name: str
-    cib: Cib
-    server: Server = field(default_factory=Server)
-    powered: bool = True
-    clean: bool = False
-    side: int = 0
-    action: Action | None = None
-    file: Promotion | None = None
-    on_disk: Cib = field(default_factory=dict)
-
-
-Reconcile = Callable[[Snapshot, Primary], Plan]
-Decide = Callable[[Snapshot, Standby], Plan]
+UNKIND = Unkind()
 
 
 class Cluster:
@@ -179,7 +52,7 @@ class Cluster:
         synchronous: int = 1,
         reconcile_with: Reconcile = reconcile,
         decide_with: Decide = decide_promotion,
-        unkind: Unkind = Unkind(),
+        unkind: Unkind = UNKIND,
         method: Method = Method.FIRST,
     ) -> None:
         self.names = tuple(f"n{number}" for number in range(1, size + 1))
@@ -222,26 +95,6 @@ class Cluster:
         """A snapshot on this node."""
         return Snapshot(server, self.cluster_seen_by(node), self.policies[node.name], remembered=node.file)
 
-    def look(self, server: Server) -> Primary:
-        """What SQL tells of a primary."""
-        synchronous = SyncState.QUORUM if server.in_postmaster.any_of else SyncState.SYNC
-        rows = (
-            Walsender(
-                row.node,
-                row.pid,
-                row.state,
-                synchronous
-                if row.node in row.setting.names and row.node in server.in_postmaster.names
-                else SyncState.ASYNC,
-                row.flush,
-            )
-            for row in reversed(server.rows)
-        )
-        settled = server.in_checkpointer.is_like(server.in_postmaster)
-        return Primary(
-            1, position_of(server.wal), server.in_postmaster, server.in_file, settled, walsenders=tuple(rows)
-        )
-
     def primaries(self) -> list[Node]:
         """The nodes on which a server takes writes."""
         return [node for node in self.nodes.values() if node.powered and node.server.role == "primary"]
@@ -273,7 +126,7 @@ class Cluster:
             raise Violation(f"{name} was let to follow {primary.name}, which lacks some of its WAL")
         node.server.upstream = primary.name
         if not self._unkind.duplicate_rows and self.policies[primary.name].synchronous_count > 1:
-            self._end_rows(primary.server, name)
+            primary.server.end_rows(name)
         row = Row(name, next(self._numbers), ReplicationState.CATCHUP, end_of(node.server.wal))
         primary.server.rows.append(row)
         self._report(primary.server, node)
@@ -292,7 +145,7 @@ class Cluster:
         server = self.nodes[name].server
         if primary := self.nodes.get(server.upstream):
             if not leaves_a_row:
-                self._end_rows(primary.server, name)
+                primary.server.end_rows(name)
             server.upstream = ""
 
     def _end(self, server: Server, row: Row) -> None:
@@ -302,10 +155,6 @@ class Cluster:
         if standby.upstream and self.nodes[standby.upstream].server is server:
             has_newer = any(one.node == row.node and one.pid > row.pid for one in server.rows)
             standby.upstream = standby.upstream if has_newer else ""
-
-    @staticmethod
-    def _end_rows(server: Server, name: str) -> None:
-        server.rows = [row for row in server.rows if row.node != name]
 
     def reload(self, name: str) -> None:
         """Somebody reloads the configuration. The postmaster takes it before its next session."""
@@ -330,21 +179,9 @@ class Cluster:
         row.flush, row.setting = end_of(node.server.wal), server.in_postmaster
         if row.flush == end_of(server.wal):
             row.state = ReplicationState.STREAMING
-        setting = row.setting
-        rows = [one for one in server.rows if one.state is ReplicationState.STREAMING and one.node in setting.names]
-        if setting.any_of:
-            # SyncRepGetSyncRecPtr, SYNC_REP_QUORUM: what so many of all of them have flushed.
-            flushes = sorted((one.flush for one in rows), reverse=True)
-            enough = row in rows and len(flushes) >= setting.any_of
-            flushed = flushes[setting.any_of - 1] if enough else 0
-        else:
-            # SYNC_REP_PRIORITY: the first so many rows by priority, and the least of what they have flushed.
-            first = sorted(rows, key=lambda one: setting.names.index(one.node))[: len(setting.names)]
-            enough = row in first and len(first) == len(setting.names)
-            flushed = min((one.flush for one in first), default=0) if enough else 0
-        if enough:
-            held = {number for _, number in server.wal[: flushed // end_of(server.wal[:1])]}
-            self._answer(server, [number for number in server.waiting if number in held])
+        flushed = server.flushed_by_enough(row)
+        held = {number for _, number in server.wal[: flushed // end_of(server.wal[:1])]}
+        self._answer(server, [number for number in server.waiting if number in held])
 
     def _answer(self, server: Server, numbers: list[int]) -> None:
         self.acked.update(numbers)
@@ -379,7 +216,7 @@ class Cluster:
             self._apply(node, change)
             action.torn = self._unkind.torn_reloads and isinstance(change, SetSynchronousStandbys)
         elif action.look is None:
-            action.look = self.look(node.server)
+            action.look = node.server.look()
             settled = action.look.synchronous if action.look.settled else None
             if action.settled is None or action.settled != settled:
                 action.mark = None
