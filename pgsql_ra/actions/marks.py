@@ -30,6 +30,11 @@ def mark_stopped(context: Context) -> None:
     _try(context, "location", lambda marks: marks.delete(context.node, "xlog-loc", "receiver-status"))
 
 
+def mark_receiver_gone(context: Context) -> None:
+    """With rep_mode=slave, where nothing else is marked: no WAL is received any more."""
+    _try(context, "receiver's state", lambda marks: marks.delete(context.node, "receiver-status"))
+
+
 def mark_known(context: Context) -> None:
     """Say which promotion is the newest that this node has heard of, before anything else could keep it from that: a
     node whose server does not start may be the only one that knows.

@@ -13,6 +13,8 @@ from pgsql_ra.postgres.process import postmaster, server_processes
 if TYPE_CHECKING:
     from pgsql_ra.replication.snapshot import Standby
 
+PROBE_SECONDS = 2.0
+
 
 def monitor(context: Context) -> Exit:
     """What `look` finds. If that was because a repair of the data had the server down for a moment, look again when it
@@ -47,19 +49,22 @@ def look(context: Context, probe: bool) -> Exit:
     from pgsql_ra.actions.observe import describe, is_configured_as_standby, observe_server
     from pgsql_ra.replication.snapshot import Primary, Standby, Stopped
 
-    state = observe_server(context, context.deadline.within(2.0 if probe else context.deadline.remaining() / 2))
-    works = context.replicates and not probe and not context.parameters.problems
+    if probe:
+        state = observe_server(context, context.deadline.within(PROBE_SECONDS))
+    else:
+        # A server that is slow has the whole time that the administrator gave; one that lets nobody in has half of it.
+        state = observe_server(context, context.deadline.within(context.deadline.remaining() / 2), context.deadline)
     match state:
         case Stopped():
             return Exit.NOT_RUNNING
         case Standby():
-            if works:
-                _without_failing(context, lambda: keep_following(context, state))
+            if not probe:
+                watch_standby(context, state)
             return Exit.SUCCESS
         case Primary():
             if not probe:
                 run_monitor_sql(context)
-            if works:
+            if context.replicates and not probe and not context.parameters.problems:
                 from pgsql_ra.actions.replicate import reconcile_standbys
 
                 _without_failing(context, lambda: reconcile_standbys(context, state))
@@ -87,6 +92,15 @@ def repaired_meanwhile(context: Context, before: str) -> bool:
     return True
 
 
+def watch_standby(context: Context, server: "Standby") -> None:
+    """What a recurring monitor does for a standby: in the cluster's own replication, or of a primary outside."""
+    if context.replicates and not context.parameters.problems:
+        _without_failing(context, lambda: keep_following(context, server))
+    elif not context.has_roles:
+        run_monitor_sql(context)
+        _without_failing(context, lambda: show_outside_receiver(context, server))
+
+
 def keep_following(context: Context, server: "Standby") -> None:
     """As a standby: what replicate.watch_primary does; if the primary cannot be followed, what the parameter rejoin
     allows. NotSafe if it allows nothing.
@@ -105,6 +119,14 @@ def keep_following(context: Context, server: "Standby") -> None:
             from pgsql_ra.actions.rejoin import mend
 
             mend(context, server)
+
+
+def show_outside_receiver(context: Context, server: "Standby") -> None:
+    """With rep_mode=slave: the state of the WAL receiver, if somebody wants it."""
+    from pgsql_ra.replication.receiver import receiver_state
+
+    if context.parameters.check_wal_receiver:
+        context.attributes.set_transient(context.node, {"receiver-status": receiver_state(server)})
 
 
 def status(context: Context) -> Exit:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 LOOK_AGAIN_SECONDS = 0.1
 
 
-def observe_server(context: Context, patience: Deadline) -> ServerState:
+def observe_server(context: Context, patience: Deadline, answer_by: Deadline | None = None) -> ServerState:
     """What the server is now. While it refuses connections but lives (it recovers from the crash of a backend, say),
-    look again until `patience` is over.
+    look again until `patience` is over. It has until `answer_by` for an answer, by default as long as that.
     """
     while True:
-        state = _look_once(context, patience)
+        state = _look_once(context, answer_by or patience)
         if not isinstance(state, Starting) or patience.remaining() <= LOOK_AGAIN_SECONDS:
             return state
         patience.pause("the server to take connections", LOOK_AGAIN_SECONDS)
@@ -45,7 +45,7 @@ def look_ahead(context: Context, server: ServerState, deadline: Deadline) -> Ser
     return replace(server, position=end)
 
 
-def _look_once(context: Context, patience: Deadline) -> ServerState:
+def _look_once(context: Context, answer_by: Deadline) -> ServerState:
     pid = postmaster(context.pgdata)
     if pid is None:
         left = server_processes(context.pgdata)
@@ -60,7 +60,7 @@ def _look_once(context: Context, patience: Deadline) -> ServerState:
     try:
         # The file first: what it says now is in force in the session, or nobody has been told yet.
         written = context.files.synchronous() if context.parameters.rep_mode == "sync" else None
-        state = _look_by_sql(context, pid, patience)
+        state = _look_by_sql(context, pid, answer_by)
         if isinstance(state, Primary):
             return replace(state, written=written)
         return replace(state, link=context.files.link()) if state.link is Link.OPEN else state
@@ -71,7 +71,7 @@ def _look_once(context: Context, patience: Deadline) -> ServerState:
         return Unresponsive(pid, str(error))
 
 
-def _look_by_sql(context: Context, pid: int, patience: Deadline) -> Primary | Standby:
+def _look_by_sql(context: Context, pid: int, answer_by: Deadline) -> Primary | Standby:
     """What the server says of itself, as the monitoring user sees it if that is enough.
 
     A user without pg_monitor sees every standby as one without name and state: it would look gone, and would be
@@ -80,14 +80,14 @@ def _look_by_sql(context: Context, pid: int, patience: Deadline) -> Primary | St
     from pgsql_ra.postgres.session import look, sees_replication
 
     user = context.parameters.monitor_user
-    with open_session(context, patience) as session:
+    with open_session(context, answer_by) as session:
         if not user or not context.replicates or sees_replication(session):
             return look(session, context.pgdata, pid)
     context.log.warning(
         f"monitor_user {user} may not see pg_stat_replication, so {context.user.name} looks instead:"
         f' GRANT pg_monitor TO "{user}", or remove the parameter'
     )
-    with open_owner_session(context, patience) as session:
+    with open_owner_session(context, answer_by) as session:
         return look(session, context.pgdata, pid)
 
 

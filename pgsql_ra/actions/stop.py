@@ -6,7 +6,7 @@ A failed stop gets the node fenced, and a stop that lies loses data, so this mod
 """
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
+from pgsql_ra.actions.marks import mark_not_promotable, mark_receiver_gone, mark_stopped
 from pgsql_ra.ocf import AgentError, Exit
 from pgsql_ra.postgres.job import JobFile
 from pgsql_ra.postgres.process import server_processes
@@ -23,6 +23,8 @@ def stop(context: Context) -> Exit:
         context.log.info(f"the server in {context.pgdata} is stopped")
     if context.replicates:
         mark_stopped(context)
+    elif context.parameters.check_wal_receiver:
+        mark_receiver_gone(context)
     return Exit.SUCCESS
 
 

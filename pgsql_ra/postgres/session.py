@@ -113,7 +113,8 @@ def connect(
                     application_name=APPLICATION_NAME,
                     # A commit of ours (monitor_sql) must not wait for a standby, or a lost one stops the monitor.
                     options=f"-c synchronous_commit=local -c statement_timeout={int(seconds * 1000)}",
-                    connect_timeout=max(2, int(seconds)),
+                    # The alarm comes before it, and says which process does not answer.
+                    connect_timeout=int(seconds) + 2,
                     autocommit=True,
                 )
         except psycopg.OperationalError as error:

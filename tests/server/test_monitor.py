@@ -133,3 +133,14 @@ def test_a_lone_standby_elects_itself(agent: Agent, standby: Database, cluster: 
         assert agent.monitor().code == 0
     assert cluster.attribute("n1", "master-pgsql") == "1000"
     assert standby.is_standby()
+
+
+def test_a_slow_primary_has_the_whole_time_of_the_action(agent: Agent, primary: Database) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(primary.frozen(primary.postmaster))
+        # More than half of it, and less than the agent's own limit.
+        release = threading.Timer(5.5, stack.close)
+        release.start()
+        answer = agent.monitor(timeout=10)
+        release.join()
+    assert answer.code == 8, answer

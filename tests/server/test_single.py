@@ -125,3 +125,19 @@ def test_a_single_server_asks_its_own_query_in_every_monitor(single: Agent, data
     assert answer.code == 1, answer
     assert "there_is_no_such_table" in answer.reason
     assert database.is_running()
+
+
+def test_a_standby_of_a_primary_outside_asks_its_own_query_too(outside: Agent) -> None:
+    assert outside.start().code == 0
+    answer = outside.monitor(monitor_sql="SELECT * FROM there_is_no_such_table")
+    assert answer.code == 1, answer
+    assert "there_is_no_such_table" in answer.reason
+    assert outside.probe(monitor_sql="SELECT * FROM there_is_no_such_table").code == 0
+
+
+def test_a_standby_of_a_primary_outside_shows_its_receiver(outside: Agent, cluster: StandInCluster) -> None:
+    assert outside.start().code == 0
+    assert outside.monitor(check_wal_receiver="true").code == 0
+    assert cluster.attribute("n1", "pgsql-receiver-status") == "ERROR"
+    assert outside.stop(check_wal_receiver="true").code == 0
+    assert cluster.attribute("n1", "pgsql-receiver-status") == ""
