@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from pgsql_ra.ocf import AgentError, Exit, InvalidParameter, Log, say_exit_reason
+from pgsql_ra.ocf import AgentError, Exit, InvalidParameter, Log, of_system, say_exit_reason
 
 if TYPE_CHECKING:
     from pgsql_ra.actions.context import Context
@@ -68,6 +68,11 @@ def run(action: str, environ: Mapping[str, str]) -> int:
         if isinstance(error, InvalidParameter) and action not in MAY_BE_FATAL:
             return Exit.GENERIC
         return error.exit_code
+    except OSError as error:
+        # A full disk, a directory that is not there: where nothing better is known to say, what the system says.
+        log.error(f"{action}: {traceback.format_exc()}")
+        say_exit_reason(environ, of_system(error))
+        return Exit.GENERIC
     except Exception as error:  # noqa: BLE001 - the last line of defence: a traceback is no answer for Pacemaker
         log.error(f"{action}: unexpected: {traceback.format_exc()}")
         say_exit_reason(environ, f"unexpected {type(error).__name__}: {error}; please report it as a BUG")

@@ -33,10 +33,13 @@ def show(resource: str) -> None:
     It reads the same attributes as the agent: who is the primary, what is recorded of every copy of the data, and who
     could be promoted.
     """
+    from pgsql_ra.actions.by_hand import primitive
     from pgsql_ra.pacemaker.cib import read_cluster
 
+    deadline = Deadline(QUERY_SECONDS)
     try:
-        cluster = read_cluster(resource, Deadline(QUERY_SECONDS))
+        primitive(resource, deadline)
+        cluster = read_cluster(resource, deadline)
     except AgentError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"quorum: {'yes' if cluster.quorum else 'NO'}   fencing: {'on' if cluster.fencing else 'OFF'}")
@@ -68,15 +71,19 @@ def why(resource: str) -> None:
     """
     from pgsql_ra.actions import allow
     from pgsql_ra.actions.by_hand import context_of
+    from pgsql_ra.replication.reasons import ADVICE
 
     try:
         snapshot = allow.look(context_of(resource, QUERY_SECONDS))
-        if running := allow.primaries(snapshot):
+        running = allow.primaries(snapshot)
+        if running:
             click.echo(f"{', '.join(running)} is the primary")
         if not snapshot.cluster.may_decide:
             click.echo("this partition has NO QUORUM: nobody is promoted in it")
         for name, reason in allow.explain(snapshot):
             click.echo(f"{name}: {reason}")
+        if not running:
+            click.echo(ADVICE)
     except AgentError as error:
         raise click.ClickException(str(error)) from error
 

@@ -77,6 +77,12 @@ class DeadlineExceeded(AgentError):
     """The action's time is nearly over, and what it waited for has not come."""
 
 
+def of_system(error: OSError) -> str:
+    """What the system says, and of which file: `No space left on device: /var/lib/postgresql/tmp/rejoin.job`."""
+    words = error.strerror or str(error)
+    return f"{words}: {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else words
+
+
 class Deadline:
     """The moment at which an action must have its answer.
 

@@ -19,14 +19,18 @@ from pgsql_ra.replication.rejoin import AwaitPrimary, Copy, Follow, Refuse, Rejo
 from pgsql_ra.replication.snapshot import Standby, Stopped
 
 
+def primitive(resource: str, deadline: Deadline) -> "etree._Element":
+    """The resource in the cluster's configuration. ClusterFailure if there is none."""
+    cib = etree.fromstring(run(["cibadmin", "--query"], deadline).encode())
+    for each in cib.iterfind("configuration/resources//primitive"):
+        if each.get("id") == resource:
+            return each
+    raise ClusterFailure(f"the cluster has no resource {resource!r} (the name of the primitive, not of its clone)")
+
+
 def context_of(resource: str, seconds: float) -> Context:
     """The context of an action of this resource on this node. ClusterFailure if the cluster has no such resource."""
-    cib = etree.fromstring(run(["cibadmin", "--query"], Deadline(seconds)).encode())
-    found = next(
-        (each for each in cib.iterfind("configuration/resources//primitive") if each.get("id") == resource), None
-    )
-    if found is None:
-        raise ClusterFailure(f"the cluster has no resource {resource!r} (the name of the primitive, not of its clone)")
+    found = primitive(resource, Deadline(seconds))
     environ = {
         f"{PREFIX}{pair.get('name')}": str(pair.get("value", ""))
         for pair in found.iterfind("instance_attributes/nvpair")

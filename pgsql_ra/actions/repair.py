@@ -13,7 +13,7 @@ from functools import partial
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.rejoin import NO_PRIMARY_YET, examine, job_file, show
 from pgsql_ra.actions.repair_steps import ALONE_SECONDS, Repair
-from pgsql_ra.ocf import AgentError, Deadline, NotSafe
+from pgsql_ra.ocf import AgentError, Deadline, NotSafe, of_system
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.pacemaker.management import clean_up, has_failed_start, is_configured
 from pgsql_ra.postgres.job import Cancelled, JobFile, own_identity, raise_cancelled, session_members, started_at
@@ -101,6 +101,9 @@ def _work(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary | N
     except AgentError as error:
         result, may_try_again = str(error), not isinstance(error, NotSafe | Cancelled)
         context.log.error(f"the data directory could not be repaired: {result}")
+    except OSError as error:
+        result, may_try_again = of_system(error), True
+        context.log.error(f"the data directory could not be repaired: {result}: {traceback.format_exc()}")
     except Exception as error:  # noqa: BLE001 - nobody else would hear of it
         result = f"unexpected {type(error).__name__}: {error}; please report it as a BUG"
         context.log.error(f"the repair of the data directory: {result}: {traceback.format_exc()}")

@@ -211,8 +211,8 @@ def check_synchronous_names(context: Context) -> None:
     names = configured(context, "synchronous_standby_names")
     if names != synchronous_value(_first_setting(context)):
         raise NotInstalled(
-            f"synchronous_standby_names is set to {names!r} outside of {context.files.path(SYNCHRONOUS_FILE)}, which"
-            f" the agent writes: remove it from {context.parameters.config} or postgresql.auto.conf (ALTER SYSTEM)"
+            f"remove synchronous_standby_names from {context.parameters.config} or postgresql.auto.conf (ALTER SYSTEM):"
+            f" it is {names!r} there, and the agent writes it into {context.files.path(SYNCHRONOUS_FILE)}"
         )
 
 

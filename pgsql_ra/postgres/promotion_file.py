@@ -32,8 +32,8 @@ def read_promotion(files: ConfigurationFiles, pgdata: str) -> Promotion | None:
         raise NotPermitted(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise NotPermitted(
-            f"{path} is damaged ({error}): it says which promotion was the newest. If another node runs as the primary,"
-            " remove the file, and it is written anew"
+            f"remove {path} if another node knows the newest promotion (`pgsql-ra show`), which it is to tell: it is"
+            f" damaged ({error})"
         ) from error
 
 

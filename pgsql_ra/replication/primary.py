@@ -68,7 +68,7 @@ def reconcile(snapshot: Snapshot, server: Primary) -> Plan:
     """The next step of a primary towards what its standbys are able to give it now."""
     rivals = other_primaries(snapshot.cluster, snapshot.policy.node)
     if rivals:
-        because = f"{', '.join(rivals)} runs as a primary too"
+        because = f"{', '.join(rivals)} runs as a primary too: look at fencing, and stop one of them (crm_standby)"
         return Plan(tuple(_score(snapshot.own, SCORE_NEVER, because)), refusal=because)
     if not snapshot.cluster.may_decide:
         # Statements made without quorum may win later against those of the majority: say nothing.

@@ -7,14 +7,16 @@ from pgsql_ra.replication.status import LAGGING
 
 ADVICE = "If no better copy is left: pgsql-ra allow NODE (README, 'When nothing is promoted')"
 """What an administrator can do."""
+SEE = "see `pgsql-ra why`"
+"""It says so of all nodes and gives the advice; it comes first, because Pacemaker shows the first 127 bytes."""
 
 
 def why_nobody(snapshot: Snapshot, heard: Heard) -> str:
     """Why none of those that were heard is promoted."""
     if holders(snapshot, heard) and any(one.node.priority > 0 for one in heard.values()):
         ends = ", ".join(f"{one.node.name} ends at {one.position}" for one in heard.values())
-        return f"the histories of the copies contradict each other, a person has to choose: {ends}. {ADVICE}"
-    return f"{snapshot.own.name}: {why_not(snapshot, snapshot.own, heard)}. {ADVICE}"
+        return f"{SEE}: the histories of the copies contradict each other, a person has to choose: {ends}. {ADVICE}"
+    return f"{SEE}: {snapshot.own.name}: {why_not(snapshot, snapshot.own, heard)}. {ADVICE}"
 
 
 def why_not(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:

@@ -142,7 +142,11 @@ class AwaitPrimary:
 
 
 Verdict = Follow | Rewind | Copy | AwaitPrimary | Refuse
-_ADVICE = "See it with `pgsql-ra rejoin --dry-run`, repair it with `pgsql-ra rejoin`, or set the parameter rejoin"
+
+
+def _advise(because: str) -> str:
+    """A reason with what to do about it: that comes first, because Pacemaker shows the first 127 bytes."""
+    return f"run `pgsql-ra rejoin` here, or set the parameter rejoin: {because}"
 
 
 def decide_rejoin(
@@ -200,14 +204,14 @@ def _fill(primary: str, vacancy: Vacancy, system: str, policy: Rejoin) -> Verdic
         )
     if policy.may_copy:
         return Copy(vacancy.because)
-    return Refuse(f"{vacancy.because}: copy {primary} with `pgsql-ra rejoin`, or set the parameter rejoin to copy")
+    return Refuse(f"copy {primary} with `pgsql-ra rejoin`, or set the parameter rejoin to copy: {vacancy.because}")
 
 
 def _compare(
     node: str, local: LocalData, primary: str, history: History | None, policy: Rejoin, upstream: Upstream | None
 ) -> Verdict:
     if history is None and local.was_primary:
-        return Refuse(f"{node} was a primary, and {primary} has not recorded where its timeline came from. {_ADVICE}")
+        return Refuse(_advise(f"{node} was a primary, and {primary} has not recorded where its timeline came from"))
     if local.end is None and local.was_primary:
         because = f"{node} was a primary, and the end of its WAL cannot be found with pg_waldump"
         return _repair(node, local, policy, because, None, upstream)
@@ -240,8 +244,8 @@ def _repair(
     if policy.may_copy:
         return Copy(f"{because} ({cannot})", lost)
     if policy.may_rewind:
-        because = f"{cannot}. {because}"
-    return Refuse(f"{because}. {_ADVICE}", lost)
+        because = f"{cannot}; {because}"
+    return Refuse(_advise(because), lost)
 
 
 def _why_no_rewind(node: str, local: LocalData, upstream: Upstream | None) -> str:
@@ -259,7 +263,7 @@ def _why_no_rewind(node: str, local: LocalData, upstream: Upstream | None) -> st
 
 
 def _replace(policy: Rejoin, because: str) -> Verdict:
-    return Copy(because) if policy.may_copy else Refuse(f"{because}. {_ADVICE}")
+    return Copy(because) if policy.may_copy else Refuse(_advise(because))
 
 
 def _outlook(node: str, local: LocalData, cluster: ClusterState) -> str:
@@ -306,7 +310,7 @@ def lost_wal(end: Position, history: History) -> LostWal | None:
 
 def beyond_fork(node: str, end: Position, primary: str, record: History) -> str:
     """The sentence for WAL on this node that the primary does not have, with what to do about it."""
-    return f"{_beyond(node, end, primary, record)}. {_ADVICE}"
+    return _advise(_beyond(node, end, primary, record))
 
 
 def _beyond(node: str, end: Position, primary: str, record: History) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgsql_ra import ocf
-from pgsql_ra.ocf import Deadline, DeadlineExceeded, Exit, Log, is_probe, resource_name, say_exit_reason
+from pgsql_ra.ocf import Deadline, DeadlineExceeded, Exit, Log, is_probe, of_system, resource_name, say_exit_reason
 
 TIMEOUT = "OCF_RESKEY_CRM_meta_timeout"
 SLACK_SECONDS = 0.5
@@ -214,3 +214,15 @@ def test_a_person_sees_the_log(standard_input: str, tmp_path: Path, capsys: pyte
     Log({"HA_LOGFILE": str(file)}).info("hello")
     assert capsys.readouterr().err == ("INFO: hello\n" if standard_input == "terminal" else "")
     assert file.exists() is (standard_input != "terminal")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "/tmp/rejoin.job"), "No space left on device: /tmp/rejoin.job"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("something else"), "something else"),
+    ],
+)
+def test_what_the_system_says_is_told_with_its_file(error: OSError, words: str) -> None:
+    assert of_system(error) == words

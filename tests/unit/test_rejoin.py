@@ -154,6 +154,10 @@ def test_the_policy_decides(
     assert type(verdicts[Rejoin.REWIND]) is rewind
     assert type(verdicts[Rejoin.COPY]) is copy
     assert all(words in verdict.because for verdict in verdicts.values())
+    refusals = [verdict.because for verdict in verdicts.values() if isinstance(verdict, Refuse)]
+    # Of an exit reason, Pacemaker shows the first 127 bytes.
+    advice = "the agent does not replace them" if upstream is STRANGER else "run `pgsql-ra rejoin` here"
+    assert all(because.startswith(advice) or because.endswith(advice) for because in refusals)
 
 
 EMPTY = LocalData(False, vacancy=Vacancy("/data is empty"))
@@ -191,7 +195,7 @@ def test_without_data_only_a_copy_helps(local: LocalData, upstream: Upstream | N
 
 def test_a_node_without_data_is_told_what_to_do() -> None:
     refusal = decide_rejoin(ALPHA, EMPTY, a_cluster(a_node(ALPHA), the_primary_node(BETA)))
-    assert refusal.because.endswith("copy beta with `pgsql-ra rejoin`, or set the parameter rejoin to copy")
+    assert refusal.because.startswith("copy beta with `pgsql-ra rejoin`, or set the parameter rejoin to copy: ")
 
 
 @pytest.mark.parametrize(
