@@ -27,6 +27,9 @@ WHEELS   ?=
 
 AGENT_DIR := $(OCF_ROOT)/resource.d/$(PROVIDER)
 AGENT_FILE := $(AGENT_DIR)/pgsql
+# Pacemaker does not list files that begin with a dot.
+OTHER_AGENT := $(AGENT_DIR)/.pgsql.other
+IS_OURS = grep -q '^from pgsql_ra.agent import main'
 COMMAND   := $(BINDIR)/pgsql-ra
 
 BUILD      := $(CURDIR)/.build
@@ -109,14 +112,22 @@ install: ## Install the agent and the command pgsql-ra (as root)
 	write_stub "$$command.new" pgsql_ra.cli 'main()'
 	chmod -R u=rwX,go=rX "$$new"
 	rm -rf "$$prefix.old"; if [ -e "$$prefix" ]; then mv "$$prefix" "$$prefix.old"; fi
+	# An agent of this name that is another one (PROVIDER=heartbeat) comes back with "make uninstall".
+	other='$(DESTDIR)$(OTHER_AGENT)'
+	if [ -e "$$agent" ] && ! $(IS_OURS) "$$agent"; then mv "$$agent" "$$other"; fi
 	mv "$$new" "$$prefix"; mv "$$agent.new" "$$agent"; mv "$$command.new" "$$command"
 	rm -rf "$$prefix.old"
+	if [ -e "$$other" ]; then echo "the agent that was $$agent is $$other now, until make uninstall"; fi
 	echo "installed: $$agent, $$command, $$prefix"
 
 .PHONY: uninstall
 uninstall: ## Remove everything that install made
 	@rm -rf '$(DESTDIR)$(PREFIX)' '$(DESTDIR)$(PREFIX).new' '$(DESTDIR)$(PREFIX).old'
-	rm -f '$(DESTDIR)$(AGENT_FILE)' '$(DESTDIR)$(COMMAND)'
+	rm -f '$(DESTDIR)$(COMMAND)'
+	agent='$(DESTDIR)$(AGENT_FILE)'; other='$(DESTDIR)$(OTHER_AGENT)'
+	# An upgrade of another package may have put its own there again.
+	if [ -e "$$agent" ] && ! $(IS_OURS) "$$agent"; then rm -f "$$other"; else rm -f "$$agent"; fi
+	if [ -e "$$other" ]; then mv "$$other" "$$agent"; fi
 	# Directories that others use, too, are not empty and stay.
 	remove_empty() {  # directory, the directory above the topmost that may go
 	    local directory=$$1

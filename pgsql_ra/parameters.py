@@ -174,6 +174,19 @@ class Text(Parameter[str]):
         return text
 
 
+class Words(Text):
+    """Options of a program, in words as a shell reads them."""
+
+    def parse(self, text: str) -> str:
+        import shlex
+
+        try:
+            shlex.split(text)
+        except ValueError as error:
+            raise Refused("words as a shell reads them, each quote closed") from error
+        return text
+
+
 class Path(Parameter[str]):
     """An absolute path; the working directory of an action is Pacemaker's, so a relative one would mean nothing."""
 
@@ -323,8 +336,10 @@ class Parameters:
         "postgres",
         shortdesc="System user that owns the server",
         longdesc="""
-            System user that owns the data directory. The server and its programs run as this user, and so do the
-            agent's connections to the database unless monitor_user is set.
+            System user that owns the data directory. The server and its programs run as this user. In the replication
+            modes the server has to let the database user of that name in from this node without a password, also if
+            monitor_user is set (Unix socket; peer in pg_hba.conf): the agent makes slots, checkpoints and messages in
+            the WAL as this user.
             """,
     )
     config = FileInDirectory(
@@ -340,7 +355,7 @@ class Parameters:
             of them is marked with a comment; leave them there.
             """,
     )
-    start_opt = Text(
+    start_opt = Words(
         "",
         shortdesc="Options for the server",
         longdesc="""
@@ -349,7 +364,7 @@ class Parameters:
             here: the agent sets them.
             """,
     )
-    ctl_opt = Text(
+    ctl_opt = Words(
         "",
         shortdesc="Options for pg_ctl",
         longdesc="""
@@ -421,8 +436,9 @@ class Parameters:
         reloadable=True,
         shortdesc="Database user for monitoring",
         longdesc="""
-            Database user the agent connects as. If it is not set, that is the user named in pgdba. In the replication
-            modes this user must be allowed to see pg_stat_replication in full (role pg_monitor).
+            Database user that looks at the server. If it is not set, that is the user named in pgdba. In the
+            replication modes this user must be allowed to see pg_stat_replication in full (role pg_monitor), and
+            whatever changes something is done by the user named in pgdba all the same.
             """,
     )
     monitor_password = Text(
@@ -443,8 +459,8 @@ class Parameters:
         shortdesc="Query for monitoring",
         longdesc="""
             Query that a healthy server must answer without an error; what it answers does not matter. It runs as
-            monitor_user in the database pgdb, in every monitor, so it must be quick and change nothing. In the
-            replication modes it runs on the primary only, and only if it is not the default.
+            monitor_user in the database pgdb, in every monitor, so it must be quick and change nothing. With rep_mode
+            sync and async it runs on the primary only. The default is not run: the agent's own queries tell as much.
             """,
     )
     stop_escalate = Integer(
@@ -720,11 +736,11 @@ class Parameters:
         3,
         low=0,
         reloadable=True,
-        shortdesc="Equal monitors before a node elects itself",
+        shortdesc="Monitors an election waits for absent nodes",
         longdesc="""
-            While there is no primary, the standbys compare their WAL positions in each monitor. A node claims the
-            promotion when this many monitors in a row, after the first one, have seen the same positions. A higher
-            number waits longer for nodes that start late; one monitor interval is added for each.
+            While there is no primary, the standbys compare where their WAL ends. If every node that may hold newer data
+            has said so, the best one is promoted at once. Otherwise this many more monitors wait for those that say
+            nothing: a higher number waits longer for nodes that start late, one monitor interval for each.
             """,
     )
     crm_attr_timeout = Integer(

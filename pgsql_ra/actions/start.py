@@ -11,12 +11,16 @@ from pgsql_ra.replication.snapshot import Primary, Standby, Stopped
 SESSION_SECONDS = 5.0
 """How long a server that says it is ready may refuse the agent's session."""
 
+PACEMAKER_TRUE = ("true", "on", "yes", "y", "1")
+"""What Pacemaker takes for true in a meta attribute, in any case (crm_str_to_boolean)."""
+
 
 def start(context: Context) -> Exit:
     """SUCCESS when the server takes connections, or already did. Errors: those of actions.standby, InvalidParameter."""
     from pgsql_ra.actions.standby import bring_up_outside_standby, bring_up_single, bring_up_standby
 
     require_valid_parameters(context)
+    warn_without_notifications(context)
     state = observe_server(context, context.deadline)
     if isinstance(state, Standby) or (isinstance(state, Primary) and context.parameters.rep_mode == "none"):
         return Exit.SUCCESS
@@ -36,6 +40,18 @@ def start(context: Context) -> Exit:
     if not context.notification.promote:
         require_session(context)
     return Exit.SUCCESS
+
+
+def warn_without_notifications(context: Context) -> None:
+    """The clone's meta attribute notify: without it only those promises hold that a promotion checks by itself."""
+    by_cluster = context.environ.get("OCF_RESKEY_CRM_meta_on_node")
+    notifies = context.environ.get("OCF_RESKEY_CRM_meta_notify", "").lower() in PACEMAKER_TRUE
+    if context.replicates and by_cluster and not notifies:
+        context.log.warning(
+            "the clone has no notify=true: commits wait when a synchronous standby is stopped, and standbys do not"
+            " compare their data before a promotion (crm_resource --resource=CLONE --meta --set-parameter=notify"
+            " --parameter-value=true)"
+        )
 
 
 def require_session(context: Context) -> None:

@@ -9,6 +9,8 @@ import subprocess
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, NotInstalled
 from pgsql_ra.postgres.user import DatabaseUser
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where the server's commands (archive_command, say) are looked for after its own programs."""
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
 
@@ -41,7 +43,7 @@ class Programs:
         does.
         """
         libraries = ":".join(part for part in (os.environ.get("LD_LIBRARY_PATH", ""), self._pglibs) if part)
-        environment = {"PATH": f"{self._directory}:/usr/bin:/bin", "LC_ALL": "C", "HOME": self._user.home}
+        environment = {"PATH": f"{self._directory}:{PATH}", "LC_ALL": "C", "HOME": self._user.home}
         return environment | {"USER": self._user.name, "LOGNAME": self._user.name, "LD_LIBRARY_PATH": libraries}
 
     def major(self, deadline: Deadline) -> int:

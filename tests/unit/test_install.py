@@ -167,6 +167,23 @@ def test_staged_below_a_directory_it_knows_its_final_place_and_goes_away_again(t
     assert tree(tmp_path) == before
 
 
+def test_in_the_place_of_another_agent_which_comes_back(tmp_path: Path) -> None:
+    variables = {"DESTDIR": tmp_path, "PROVIDER": "heartbeat"}
+    agent = tmp_path / "usr/lib/ocf/resource.d/heartbeat/pgsql"
+    agent.parent.mkdir(parents=True)
+    agent.write_text("the shell agent")
+    for text in ("the shell agent", "its next version"):
+        agent.write_text(text)  # an upgrade of its package
+        installed = make("install", variables)
+        assert installed.returncode == 0, installed.stderr
+        assert "from pgsql_ra.agent import main" in agent.read_text()
+    assert make("uninstall", variables).returncode == 0
+    assert agent.read_text() == "its next version"
+    assert make("uninstall", variables).returncode == 0
+    assert agent.read_text() == "its next version", "what is not ours is left alone"
+    assert tree(agent.parent) == ["pgsql"]
+
+
 def test_uninstall_leaves_nothing(agent: Path, place: Path, variables: dict[str, object]) -> None:
     """The last test of this module: it removes what the others look at."""
     assert agent.exists()

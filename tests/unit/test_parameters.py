@@ -182,6 +182,8 @@ def test_words_for_false(word: str) -> None:
         pytest.param("pgdba", "post\rgres", "one line", id="carriage return"),
         pytest.param("pgdb", "\udcff", "valid UTF-8", id="bytes that are no text"),
         pytest.param("replication_slot_name", "Slot", "lower case letters", id="slot prefix in upper case"),
+        pytest.param("start_opt", "-c work_mem='1MB", "each quote closed", id="options with an open quote"),
+        pytest.param("ctl_opt", '-t "60', "each quote closed", id="options of pg_ctl with an open quote"),
     ],
 )
 def test_a_wrong_value_is_named_and_its_default_used(name: str, value: str, expected: str) -> None:
