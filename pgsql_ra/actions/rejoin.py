@@ -20,10 +20,11 @@ from pgsql_ra.ocf import AgentError, Deadline, NotInstalled, NotSafe, ServerFail
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.pacemaker.management import is_managed
 from pgsql_ra.postgres.base_copy import Swap, carry_out
-from pgsql_ra.postgres.control import DamagedControl, end_of_wal, least_end_of_wal, read_control, read_major
+from pgsql_ra.postgres.control import DamagedControl, end_of_wal, least_end_of_wal, read_control
 from pgsql_ra.postgres.job import JobFile, JobState, detach, own_identity, started_at
 from pgsql_ra.postgres.promotion_file import remembered_system
 from pgsql_ra.postgres.vacancy import hindrance, is_vacant
+from pgsql_ra.postgres.wal import read_major
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.rejoin import (
     AwaitPrimary,

@@ -18,7 +18,7 @@ from pgsql_ra.ocf import AgentError, Deadline, NotSafe
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.base_copy import carry_out, discard, make_copy, plan_swaps, prune
 from pgsql_ra.postgres.configuration import RECOVERY_FILE
-from pgsql_ra.postgres.control import ClusterPhase, read_control, read_major
+from pgsql_ra.postgres.control import ClusterPhase, read_control
 from pgsql_ra.postgres.job import Cancelled
 from pgsql_ra.postgres.own_files import put_own_files, save_own_files
 from pgsql_ra.postgres.process import postmaster, server_processes
@@ -35,6 +35,7 @@ from pgsql_ra.postgres.rewind import (
 from pgsql_ra.postgres.session import FINAL_WORDS
 from pgsql_ra.postgres.upstream import PrimaryServer
 from pgsql_ra.postgres.vacancy import is_vacant
+from pgsql_ra.postgres.wal import read_major
 from pgsql_ra.replication.lsn import Position
 from pgsql_ra.replication.rejoin import Copy, LostWal, Rejoin, Rewind
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pgsql_ra.actions.apply import apply
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.converge import converge, take_snapshot
+from pgsql_ra.actions.observe import look_ahead
 from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
 from pgsql_ra.replication import election, primary, promotion
 from pgsql_ra.replication.changes import Plan, Receive
@@ -135,6 +136,17 @@ def remember_promotion(context: Context) -> None:
         apply(context, change)
 
 
+def whole_records(context: Context, server: Standby) -> Standby:
+    """A standby that still replays, with the end of the last whole record that it has: what was received may end within
+    a record, and recovery does not get there. Where a promotion begins is compared with where its WAL ends ever after.
+    """
+    if server.unread is None:
+        return server
+    limit = context.deadline.within(context.deadline.remaining() / 3)
+    found = look_ahead(context, replace(server, position=None), limit)
+    return found if isinstance(found, Standby) else server
+
+
 def prepare_promotion(context: Context) -> ServerState:
     """As a standby that is to be promoted: every record that has to stand before. NotSafe if it must not be.
 
@@ -142,7 +154,10 @@ def prepare_promotion(context: Context) -> ServerState:
     """
 
     def decide(snapshot: Snapshot) -> Plan:
-        return promotion.decide_promotion(snapshot, snapshot.server) if isinstance(snapshot.server, Standby) else Plan()
+        if not isinstance(snapshot.server, Standby):
+            return Plan()
+        server = whole_records(context, snapshot.server)
+        return promotion.decide_promotion(replace(snapshot, server=server), server)
 
     limit = patience(context, context.deadline.remaining() / 2)
     while True:

@@ -19,11 +19,12 @@ from pgsql_ra.postgres.configuration import (
     synchronous_value,
     write_standby_signal,
 )
-from pgsql_ra.postgres.control import read_control, read_major
+from pgsql_ra.postgres.control import read_control
 from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
 from pgsql_ra.postgres.process import postmaster, remove_stale_pid_file
 from pgsql_ra.postgres.server import last_words
+from pgsql_ra.postgres.wal import read_major
 from pgsql_ra.replication.snapshot import Mode, Standby, SynchronousStandbys
 from pgsql_ra.replication.synchronous import first_setting
 

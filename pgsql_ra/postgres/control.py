@@ -8,7 +8,7 @@ from enum import Enum
 
 from pgsql_ra.ocf import Deadline, NotInstalled, ServerFailure
 from pgsql_ra.postgres.programs import Programs
-from pgsql_ra.postgres.wal import newest_timeline, read_history
+from pgsql_ra.postgres.wal import newest_timeline, read_history, read_major
 from pgsql_ra.postgres.wal_end import valid_until
 from pgsql_ra.replication.lsn import Lsn, Position
 from pgsql_ra.replication.rejoin import ChangedBlocks
@@ -128,12 +128,6 @@ def _check_programs(pgdata: str, programs: Programs, deadline: Deadline) -> None
         )
 
 
-def read_major(pgdata: str) -> int:
-    """PostgreSQL's major version of a data directory that was checked."""
-    with open(os.path.join(pgdata, "PG_VERSION"), encoding="ascii") as file:
-        return int(file.read().partition(".")[0])
-
-
 def least_end_of_wal(pgdata: str, control: ControlData) -> Position | None:
     """Where the WAL of a stopped standby ends at least; None if the control file does not say."""
     if not control.minimum_recovery_end:
@@ -148,6 +142,8 @@ def end_of_wal(pgdata: str, control: ControlData, programs: Programs, deadline: 
     checkpoint.
     """
     history = read_history(pgdata, newest_timeline(pgdata, control.timeline))
-    # Before the first checkpoint after a promotion the WAL goes on where the new timeline left the old one.
-    begin = max(control.redo, history.left(control.timeline) or control.redo)
-    return valid_until(pgdata, history, begin, programs, deadline)
+    # Before the first checkpoint after a promotion, or several, the WAL goes on where the newest timeline begins.
+    begin = max([control.redo, *(fork for _, fork in history.forks)])
+    found = valid_until(pgdata, history, begin, programs, deadline)
+    # The checkpoint itself has to be there.
+    return found if found and found.lsn > control.redo else None

@@ -187,6 +187,7 @@ def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: 
             return replace(standby, unread=Unread(end, received))
         # Not replayed yet, and this server's own all the same. Once replay waits for more, what lies beyond it is the
         # beginning of a record whose end never came: nobody owns that, and the next timeline begins before it.
+        standby = replace(standby, unread=Unread(end, received))
         end = max(end, received or end)
     timeline = max(timeline_at(pgdata, end, segment_bytes), (receiver or {}).get("timeline") or 0)
     return replace(standby, position=Position(end, read_history(pgdata, timeline)))

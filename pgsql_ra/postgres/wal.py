@@ -3,10 +3,16 @@
 
 import os
 import re
+import sys
 
 from pgsql_ra.replication.lsn import History, Lsn
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
+DEFAULT_PAGE_BYTES = 8192
+_PAGE_BYTES = tuple(1024 << power for power in range(7))
+"""XLOG_BLCKSZ is chosen when PostgreSQL is built (--with-wal-blocksize)."""
+_SHORT_HEADER, _LONG_HEADER = 24, 40
+"""SizeOfXLogShortPHD, and SizeOfXLogLongPHD in the first page of a segment."""
 _SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{16})(\.partial)?$")
 
 
@@ -70,3 +76,55 @@ def timeline_at(pgdata: str, end: Lsn, segment_bytes: int) -> int:
     name = f"{number // per_id:08X}{number % per_id:08X}"
     found = (_SEGMENT.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
     return max((int(match[1], 16) for match in found if match and match[2] == name), default=0)
+
+
+def page_bytes(pgdata: str) -> int:
+    """The size of a WAL page, as the header of the segments says (XLogLongPageHeaderData, access/xlog_internal.h)."""
+    directory = os.path.join(pgdata, "pg_wal")
+    for entry in os.listdir(directory):
+        if _SEGMENT.match(entry):
+            with open(os.path.join(directory, entry), "rb") as file:
+                found = int.from_bytes(file.read(_LONG_HEADER)[36:40], sys.byteorder)
+            # A segment that was just made is all zeros.
+            if found in _PAGE_BYTES:
+                return found
+    return DEFAULT_PAGE_BYTES
+
+
+def end_of_record(start: Lsn, length: int, page: int, segment: int) -> Lsn:
+    """Where a WAL record ends that starts at `start` and has `length` bytes: every page begins with a header, and the
+    next record at a multiple of 8 (MAXALIGN).
+
+    >>> str(end_of_record(Lsn.parse("0/616808"), 34, 8192, 1 << 20))
+    '0/616830'
+    >>> str(end_of_record(Lsn.parse("0/1FF8"), 34, 8192, 1 << 20))  # 8 bytes, a header of 24, 26 bytes
+    '0/2038'
+    """
+    position, left = int(start), length
+    while left > (room := page - position % page):
+        left -= room
+        position += room
+        position += _header(position, segment)
+    return Lsn((position + left + 7) // 8 * 8)
+
+
+def before_header(position: Lsn, page: int, segment: int) -> Lsn:
+    """The same position, if it is the first byte after a page's header, as the server says it of an end of WAL: the
+    beginning of the page.
+
+    >>> str(before_header(Lsn.parse("0/2018"), 8192, 1 << 20)), str(before_header(Lsn.parse("0/2020"), 8192, 1 << 20))
+    ('0/2000', '0/2020')
+    """
+    start = int(position) // page * page
+    return Lsn(start) if int(position) - start == _header(start, segment) else position
+
+
+def _header(start: int, segment: int) -> int:
+    """The size of the header of the page that starts there."""
+    return _LONG_HEADER if start % segment == 0 else _SHORT_HEADER
+
+
+def read_major(pgdata: str) -> int:
+    """PostgreSQL's major version of a data directory that was checked."""
+    with open(os.path.join(pgdata, "PG_VERSION"), encoding="ascii") as file:
+        return int(file.read().partition(".")[0])

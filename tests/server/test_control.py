@@ -2,6 +2,7 @@
 """What the control file and the WAL say about a stopped server, compared with what the server makes of them."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ from pgsql_ra.ocf import Deadline, ServerFailure
 from pgsql_ra.postgres.control import ClusterPhase, ControlData, end_of_wal, read_control
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.user import DatabaseUser
-from pgsql_ra.postgres.wal import read_history
+from pgsql_ra.postgres.wal import before_header, end_of_record, page_bytes, read_history, segment_bytes
 from pgsql_ra.replication.lsn import Lsn, Position
 from tests.server.agent import Agent
 from tests.server.database import BINARIES, USER, Database
 from tests.server.stand_in import StandInCluster
+
+SEGMENT_NAME = 24
+"""The length of a segment's name."""
 
 
 @pytest.fixture
@@ -37,7 +41,20 @@ def end_of(database: Database, programs: Programs) -> Position:
 
 def end_of_recovery(database: Database) -> Lsn:
     """Where the server's own crash recovery found the end, as its log says."""
-    return Lsn.parse(re.findall(r"invalid record length at (\S+):", database.log.read_text())[-1])
+    found = Lsn.parse(re.findall(r"invalid record length at (\S+):", database.log.read_text())[-1])
+    return before_header(found, page_bytes(str(database.data)), segment_bytes(str(database.data)))
+
+
+def cut_off(database: Database, place: Lsn) -> None:
+    """What lies in the WAL from this page on was never written: a segment that is used again has old pages there."""
+    size = segment_bytes(str(database.data))
+    for segment in sorted((database.data / "pg_wal").glob("0*")):
+        if len(segment.name) != SEGMENT_NAME:
+            continue
+        start = (int(segment.name[8:16], 16) * (0x1_0000_0000 // size) + int(segment.name[16:], 16)) * size
+        kept = max(0, int(place) - start)
+        if kept < size:
+            segment.write_bytes(segment.read_bytes()[:kept] + bytes(size - kept))
 
 
 def leave_lock_of_shell_agent(database: Database) -> Path:
@@ -77,6 +94,35 @@ def test_a_crashed_primary_ends_where_its_recovery_does(primary: Database, progr
     primary.start()
     assert end.lsn == end_of_recovery(primary)
     assert end.timeline == 2
+
+
+def test_a_record_that_was_written_in_part_ends_the_wal_before_it(primary: Database, programs: Programs) -> None:
+    """The last whole record counts, too: it may be an acknowledged commit."""
+    primary.sql("CHECKPOINT")
+    work(primary)
+    written = Lsn.parse(primary.sql("SELECT pg_current_wal_flush_lsn()::text"))
+    primary.sql("SELECT pg_logical_emit_message(true, 'test', repeat('x', 200000))")
+    primary.crash()
+    page = page_bytes(str(primary.data))
+    cut_off(primary, Lsn((int(written) // page + 3) * page))
+    assert end_of(primary, programs).lsn == written
+
+
+def test_where_records_end(primary: Database, programs: Programs) -> None:
+    """As computed from their lengths, against where the next one begins; records of all lengths, over all borders."""
+    begin = primary.sql("SELECT pg_current_wal_flush_lsn()::text")
+    for length in [*range(1, 120, 7), *range(8000, 8400, 41), 30_000, 70_000, 1_100_000, 2_500_000]:
+        primary.sql(f"SELECT pg_logical_emit_message(true, 'test', repeat('x', {length}))")
+    primary.crash()
+    data = str(primary.data)
+    where = ["-p", f"{data}/pg_wal", "-t", "2", "-s", begin]
+    listed = programs.run("pg_waldump", where, Deadline(20)).stdout
+    found = re.findall(r"len \(rec/tot\): *\d+/ *(\d+),.*lsn: (\S+),", listed)
+    records = [(Lsn.parse(start), int(length)) for length, start in found]
+    assert len(records) > 60
+    page, size = page_bytes(data), segment_bytes(data)
+    for (start, length), (following, _) in pairwise(records):
+        assert end_of_record(start, length, page, size) == before_header(following, page, size)
 
 
 def test_a_primary_that_crashed_over_many_segments(primary: Database, programs: Programs) -> None:

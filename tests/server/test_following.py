@@ -3,6 +3,8 @@
 for the time of a promotion.
 """
 
+from contextlib import ExitStack
+
 import pytest
 
 from pgsql_ra.replication.lsn import Lsn
@@ -68,6 +70,34 @@ def test_a_standby_that_replays_with_a_delay_is_promoted_at_once(
     answer = agent.promote()
     assert answer.code == 0, answer
     assert pair.standby.sql("SELECT count(*) FROM sent") == 1000
+
+
+def test_a_promotion_begins_where_the_last_whole_record_ends(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase
+) -> None:
+    """What was received of a record whose end never came is not in the new timeline: a promotion that was recorded
+    behind its own beginning would never count again.
+    """
+    pair = Following(agent, cluster, make_database, DELAY)
+    before = pair.send()
+    sent = "SELECT sent_lsn::text FROM pg_stat_replication"
+    received = "SELECT pg_last_wal_receive_lsn()::text"
+    with ExitStack() as hung:
+        with pair.standby.frozen(pair.standby.process("walreceiver")):
+            # More than the buffers of a connection hold.
+            pair.source.sql("SELECT pg_logical_emit_message(true, 'test', repeat('x', 32000000))")
+            eventually("some of it is sent", lambda: Lsn.parse(pair.source.sql(sent)) > before + 100_000, within=10)
+            hung.enter_context(pair.source.frozen(pair.source.process("walsender")))
+        eventually("some is received", lambda: Lsn.parse(pair.standby.sql(received)) > before + 100_000, within=10)
+        assert Lsn.parse(pair.standby.sql(received)) < before + 32_000_000
+        assert pair.standby.sql("SELECT status FROM pg_stat_wal_receiver") == "streaming"
+        cluster.stop_primary("n2")
+        cluster.set_permanent("n1", "pgsql-data-status", "STREAMING|SYNC")
+        answer = agent.promote()
+    assert answer.code == 0, answer
+    began = Lsn.parse(cluster.attribute("n1", "pgsql-promotion").split()[1])
+    timeline, fork, *_ = (pair.standby.data / "pg_wal" / "00000002.history").read_text().split()
+    assert (timeline, Lsn.parse(fork)) == ("1", began)
 
 
 @pytest.mark.parametrize("ended_by", ["monitor", "notification"])
