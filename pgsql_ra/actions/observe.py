@@ -49,6 +49,10 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
     pid = postmaster(context.pgdata)
     if pid is None:
         left = server_processes(context.pgdata)
+        if left and context.replicates:
+            from pgsql_ra.postgres.job import JobFile, besides
+
+            left = besides(JobFile(context.parameters.tmpdir).running(), left)
         if left:
             return Unresponsive(left[0], f"the postmaster is gone, but processes of its server are left: {left}")
         return Stopped()

@@ -65,6 +65,7 @@ class Repair:
         self.said = -100
         self.shown_at = 0.0
         self.seen_pacemaker = time.monotonic()
+        self.in_place = False
 
     def carry_out(self, verdict: Rewind | Copy) -> None:
         """The data can be followed; a server that ran before runs again, as a standby."""
@@ -84,7 +85,7 @@ class Repair:
         if isinstance(verdict, Copy):
             self.copy(verdict, primary)
         if ran:
-            self.bring_up()
+            self.bring_up_if_wanted()
 
     def await_primary(self) -> PrimaryServer:
         """The primary answers. (Its address moves to it a moment after its promotion.)"""
@@ -142,16 +143,19 @@ class Repair:
         said = run_rewind(dry_run=True)
         self.check_wal(primary, first_needed(context.pgdata, said, context.programs, context.deadline))
         save_own_files(context.pgdata, saved)
-        self.file.update(broken_off=f"pg_rewind was broken off in {context.pgdata}, which needs a new copy")
+        broken_off = f"pg_rewind was broken off in {context.pgdata}, which needs a new copy"
+        self.file.update(broken_off=broken_off, in_place=True)
+        self.in_place = True
         self.say("rewinding")
         # From here on giving up means a new copy: a request to end waits.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             run_rewind(dry_run=False)
             put_own_files(saved, context.pgdata)
-            self.file.update(broken_off="")
+            self.file.update(broken_off="", in_place=False)
             shutil.rmtree(saved, ignore_errors=True)
         finally:
+            self.in_place = False
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def check_wal(self, primary: PrimaryServer, begin: Position | None) -> None:
@@ -244,10 +248,16 @@ class Repair:
             raise
         self.file.update(holds_server=False)
 
+    def bring_up_if_wanted(self) -> None:
+        """The server runs again, unless Pacemaker has stopped it meanwhile: then it is Pacemaker's to start."""
+        if self.file.read().holds_server:
+            self.look_for_pacemaker()
+            self.bring_up()
+
     def bring_up_meanwhile(self) -> None:
         """The server answers again if it can: what keeps it from that is not why the repair fails."""
         try:
-            self.bring_up()
+            self.bring_up_if_wanted()
         except Cancelled:
             raise
         except AgentError as error:
@@ -275,7 +285,7 @@ class Repair:
         self.phase, self.said, self.shown_at = phase, -100, time.monotonic()
         self.file.update(phase=phase, percent=None)
         self.context.log.info(f"repair of the data directory: {phase}")
-        show(self.context, phase)
+        self.show(phase)
 
     def progress(self, percent: int | None) -> None:
         """The phase is so far; attribute and log follow in larger steps."""
@@ -286,11 +296,20 @@ class Repair:
             return
         self.shown_at = now
         state = self.file.update(percent=percent) if percent is not None else self.file.read()
-        show(self.context, str(state))
-        if self.file.read().shown == str(state):
-            self.seen_pacemaker = now
-        elif now - self.seen_pacemaker > ALONE_SECONDS:
-            raise Cancelled("Pacemaker does not run on this node any more")
+        self.show(str(state))
+        if not self.in_place:
+            self.look_for_pacemaker()
         if state.percent is not None and state.percent >= self.said + 10:
             self.said = state.percent
             self.context.log.info(f"repair of the data directory: {state}")
+
+    def show(self, value: str) -> None:
+        """The node attribute has this value, and Pacemaker was seen, if it took that."""
+        show(self.context, value)
+        if self.file.read().shown == value:
+            self.seen_pacemaker = time.monotonic()
+
+    def look_for_pacemaker(self) -> None:
+        """Cancelled if Pacemaker has not been seen on this node for long."""
+        if time.monotonic() - self.seen_pacemaker > ALONE_SECONDS:
+            raise Cancelled("Pacemaker does not run on this node any more")

@@ -8,7 +8,7 @@ A failed stop gets the node fenced, and a stop that lies loses data, so this mod
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.marks import mark_not_promotable, mark_receiver_gone, mark_stopped
 from pgsql_ra.ocf import AgentError, Exit
-from pgsql_ra.postgres.job import JobFile
+from pgsql_ra.postgres.job import JobFile, besides
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.postgres.process import stop as stop_server
 
@@ -17,7 +17,9 @@ def stop(context: Context) -> Exit:
     """SUCCESS when nothing runs. DeadlineExceeded if a process cannot be ended."""
     if context.replicates:
         mark_not_promotable(context)
-        end_repair(context)
+        if not end_repair(context):
+            mark_stopped(context)
+            return Exit.SUCCESS
     if server_processes(context.pgdata):
         stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
         context.log.info(f"the server in {context.pgdata} is stopped")
@@ -28,23 +30,36 @@ def stop(context: Context) -> Exit:
     return Exit.SUCCESS
 
 
-def end_repair(context: Context) -> None:
-    """No repair works on the data directory any more. Only the stop that Pacemaker sends after a start that could not
-    wait for the end of a repair leaves it alone: it is what the next start needs.
-    """
+def end_repair(context: Context) -> bool:
+    """No repair works on the data directory any more; False if one goes on, which starts no server."""
     file = JobFile(context.parameters.tmpdir)
     job = file.running()
     if job is None:
-        return
-    if job.spared and not server_processes(context.pgdata):
+        return True
+    if leave_alone(context, file):
         context.log.info(f"nothing runs; left alone: {job}")
-        try:
-            file.update(spared=False)
-        except AgentError as error:
-            context.log.warning(f"the state of the repair cannot be written: {error}")
-        return
+        return False
     context.log.info(f"ended: {job}")
     file.end(context.deadline.within(context.deadline.remaining() * 0.7))
+    return True
+
+
+def leave_alone(context: Context, file: JobFile) -> bool:
+    """Whether the repair goes on. While no server runs, two do: one that the next start needs (this is the stop that
+    Pacemaker sends after a start that could not wait), and one that is changing the data in place, which are worthless
+    if that is broken off.
+    """
+    try:
+        with file.changing():
+            job = file.read()
+            if not (job.spared or job.in_place) or besides(job, server_processes(context.pgdata)):
+                return False
+            # What it would start again belongs to Pacemaker's next start.
+            file.write(job._replace(spared=False, holds_server=False))
+    except AgentError as error:
+        context.log.warning(f"the repair has to be ended, because its state cannot be written: {error}")
+        return False
+    return True
 
 
 def escalation_seconds(context: Context) -> float:

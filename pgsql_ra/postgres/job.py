@@ -52,6 +52,8 @@ class JobState(NamedTuple):
     """The next `stop` is the one by which Pacemaker cleans up after a failed start, and leaves the job alone."""
     broken_off: str = ""
     """What is done to the data directory just now; if no job runs, it was not ended, and no server may start."""
+    in_place: bool = False
+    """The data directory is being changed just now, and is worthless if that is not brought to its end."""
     swaps: tuple[tuple[str, str, str], ...] = ()
     """Renamings that are under way (postgres.base_copy.Swap); whoever finds them carries them out."""
     result: str = ""
@@ -167,11 +169,14 @@ class JobFile:
         # Work in place cannot be given up without making the directory worthless, so it gets what time there is.
         seconds = deadline.remaining()
         proper = deadline.within(seconds * 0.9 if state.broken_off else min(CANCEL_SECONDS, seconds / 2))
-        if started_at(state.pid) == state.begun:
-            _signal(state.pid, signal.SIGTERM)
-        while self.running() and proper.remaining() > 0:
+        asked = False
+        while (state := self.running()) is not None and proper.remaining() > 0:
+            # A job that has just begun has not said yet which process it is.
+            if not asked and state.pid and started_at(state.pid) == state.begun:
+                _signal(state.pid, signal.SIGTERM)
+                asked = True
             deadline.pause("the repair of the data directory to end", 0.02)
-        while self.running():
+        while (state := self.running()) is not None:
             # A server that the job started is in another session (pg_ctl makes one for it).
             for pid in session_members(state.pid):
                 _signal(pid, signal.SIGKILL)
@@ -235,6 +240,14 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except OSError:
         return 0
+
+
+def besides(job: JobState | None, processes: list[int]) -> list[int]:
+    """Those of the server processes that are not the job's own: it recovers a crashed server in single-user mode."""
+    if job is None or not job.pid or not processes:
+        return processes
+    own = session_members(job.pid)
+    return [pid for pid in processes if pid not in own]
 
 
 def own_identity() -> tuple[int, int]:

@@ -313,11 +313,11 @@ def test_another_database_is_never_replaced(agent: Agent, pair: Pair) -> None:
 
 
 @contextmanager
-def a_repair(database: Database) -> Iterator[None]:
+def a_repair(database: Database, **more: object) -> Iterator[None]:
     """What a repair looks like that has the server down, from outside; this process is the one that does it."""
     with (database.tmpdir / "rejoin.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        state = {"phase": "rewinding", "holds_server": True}
+        state = {"phase": "rewinding", "holds_server": True, **more}
         (database.tmpdir / "rejoin.state").write_text(json.dumps(state))
         yield
 
@@ -339,6 +339,29 @@ def test_a_monitor_does_not_wait_for_ever(agent: Agent, standby: Database) -> No
         answer = agent.monitor(timeout=10)
         assert answer.code == 7, answer
         assert agent.probe().seconds < answer.seconds, "a probe says what is at once"
+
+
+def test_a_stop_leaves_alone_what_is_changed_in_place(agent: Agent, standby: Database) -> None:
+    """Broken off, it would leave a directory that is good for nothing."""
+    with ThreadPoolExecutor() as threads:
+        with a_repair(standby, in_place=True):
+            standby.stop()
+            answer = agent.stop(timeout=10)
+            assert answer.code == 0, answer
+            state = json.loads((standby.tmpdir / "rejoin.state").read_text())
+            assert not state["holds_server"], "what comes next is Pacemaker's to say"
+            next_start = threads.submit(agent.start, timeout=60)
+            pause(2)
+            assert not next_start.done(), "a start waits for it"
+        assert next_start.result().code == 0
+
+
+def test_a_stop_ends_what_is_not(agent: Agent, standby: Database) -> None:
+    with a_repair(standby):
+        standby.stop()
+        answer = agent.stop(timeout=10)
+        assert answer.code == 1, "it waited for the end of this very process"
+        assert "repair" in answer.reason
 
 
 def test_a_start_finds_that_a_repair_has_started_the_server(agent: Agent, standby: Database) -> None:
