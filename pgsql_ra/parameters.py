@@ -556,7 +556,8 @@ class Parameters:
             "keepalives_idle=60 keepalives_interval=5 keepalives_count=5", which changes how soon a standby notices a
             lost primary (10, 5 and 3 if nothing is said).
             Host, port, user and application_name are set by the agent; the latter is the name of the node, and
-            replication cannot be followed if it is changed here.
+            replication cannot be followed if it is changed here. A password in it goes into the file primary.pass in
+            tmpdir, because the server logs its settings when they change; .pgpass is the better place.
             """,
     )
     restore_command = Text(

@@ -11,8 +11,10 @@ from pgsql_ra.actions.rejoin import finish_swap, settle_data
 from pgsql_ra.ocf import NotInstalled, NotPermitted, ServerFailure
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.configuration import (
+    PASSWORD_FILE,
     RECOVERY_FILE,
     SYNCHRONOUS_FILE,
+    password_line,
     primary_conninfo,
     recovery_settings,
     synchronous_settings,
@@ -175,10 +177,29 @@ def only_from_primary(major: int, options: str) -> str:
     return f"target_session_attrs={'primary' if major >= TARGET_PRIMARY_VERSION else 'read-write'} {options}".strip()
 
 
+def without_password(context: Context, options: str) -> str:
+    """The options with a password file in place of the password: the server logs primary_conninfo when it changes."""
+    if "password" not in options:
+        return options
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    try:
+        given = {name: str(value) for name, value in conninfo_to_dict(options).items()}
+    except ProgrammingError:
+        return options  # the server will say what is wrong with it
+    password = given.pop("password", "")
+    if not password:
+        return options
+    context.files.prepare_directory()
+    context.files.write(PASSWORD_FILE, password_line(password))
+    return make_conninfo("", **(given | {"passfile": context.files.path(PASSWORD_FILE)}))
+
+
 def conninfo_of_primary(context: Context) -> str:
     """How this node's standby reaches the primary."""
     given = context.parameters
-    options = given.primary_conninfo_opt
+    options = without_password(context, given.primary_conninfo_opt)
     if context.replicates:
         options = only_from_primary(read_major(context.pgdata), options)
     return primary_conninfo(given.master_ip, given.pgport, given.repuser, context.node.lower(), options)

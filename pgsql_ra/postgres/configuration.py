@@ -11,6 +11,7 @@ from pgsql_ra.ocf import NotInstalled, NotPermitted
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.replication.snapshot import Link, SynchronousStandbys
 
+PASSWORD_FILE = "primary.pass"  # noqa: S105 - the name of a file
 RECOVERY_FILE = "recovery.conf"
 SYNCHRONOUS_FILE = "rep_mode.conf"
 _NOTE = "# added by pgsql-ra"
@@ -41,6 +42,16 @@ _KEEPALIVES = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_
 does not count there). If that server was stopped in mid-air and then died while its address moved, nobody would ever
 tell.
 """
+
+
+def password_line(password: str) -> str:
+    r"""A line of a password file (libpq, passwordFromFile) that holds for every server, database and user.
+
+    >>> password_line(r"a:b\c")
+    '*:*:*:*:a\\:b\\\\c\n'
+    """
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"*:*:*:*:{escaped}\n"
 
 
 def primary_conninfo(host: str, port: int, user: str, node: str, options: str) -> str:
