@@ -19,7 +19,10 @@ def demote(context: Context) -> Exit:
     mark_not_promotable(context)
     is_standby = is_configured_as_standby(context.pgdata) and postmaster(context.pgdata) is not None
     stops_next = context.node.lower() in context.notification.stop
-    if is_standby and not stops_next:
+    # One that Pacemaker demotes may have been told to promote itself by an action that did not live to see it, and
+    # would go on with that: there is no way to ask it, or to take that back.
+    may_be_promoted = context.node.lower() in context.notification.demote
+    if is_standby and not stops_next and not may_be_promoted:
         return Exit.SUCCESS
     if server_processes(context.pgdata):
         if not is_standby:

@@ -54,10 +54,31 @@ class PidFile:
 
 
 def server_processes(pgdata: str) -> list[int]:
-    """Every process of the server on this data directory, the oldest first."""
+    """Every process of the server on this data directory, the oldest first.
+
+    If somebody has moved or removed the directory under its server, that is still the one that was told to serve it.
+    """
     directory = os.path.realpath(pgdata)
-    found = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return sorted(pid for pid in found if _serves(pid, directory))
+    processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    elsewhere = {place for pid in processes if (place := _place_of_server_for(pid, pgdata, directory))}
+    return sorted(pid for pid in processes if any(_serves(pid, place) for place in (directory, *elsewhere)))
+
+
+def _place_of_server_for(pid: int, pgdata: str, directory: str) -> str:
+    """Where a postmaster works that was told to serve `pgdata`, if that is another place by now; else ""."""
+    try:
+        place = os.readlink(f"/proc/{pid}/cwd")
+        # A program that was just started works in "/", or where Pacemaker does; it tells soon by its place.
+        if place in ("/", directory) or not _serves(pid, place):
+            return ""
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+        told = words[words.index(b"-D") + 1] if b"-D" in words[:-1] else b""
+        # A path means another directory in a container.
+        here = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return ""
+    return place if here and os.fsdecode(told) in (pgdata, directory) else ""
 
 
 def postmaster(pgdata: str) -> int | None:

@@ -40,6 +40,15 @@ def test_demote_leaves_a_standby_and_is_idempotent(agent: Agent, primary: Databa
     assert primary.postmaster == postmaster
 
 
+def test_demote_of_what_may_be_about_to_be_promoted_starts_it_again(agent: Agent, primary: Database) -> None:
+    """A promote that was killed has told the server, perhaps, and nobody can take that back."""
+    assert agent.demote().code == 0
+    postmaster = primary.postmaster
+    assert agent.run("demote", meta={"notify_demote_uname": "n1"}).code == 0
+    assert primary.is_standby()
+    assert primary.postmaster != postmaster
+
+
 def test_a_demoted_server_can_be_promoted_again(agent: Agent, primary: Database) -> None:
     primary.sql("CREATE TABLE kept AS SELECT 1 AS n")
     assert agent.demote().code == 0

@@ -106,6 +106,27 @@ def test_a_server_whose_data_directory_was_moved_away_is_found(agent: Agent, pri
         primary.data = moved
 
 
+@pytest.mark.parametrize("fate", ["moved", "removed"])
+def test_a_server_that_was_told_to_serve_a_directory_is_found_wherever_that_is(
+    agent: Agent, primary: Database, fate: str
+) -> None:
+    """Its administrator wants the name for a new copy, and the old server would go on with its clients."""
+    postmaster, data = primary.postmaster, primary.data
+    processes = primary.processes()
+    moved = primary.root / "moved"
+    data.rename(moved)
+    if fate == "removed":
+        shutil.rmtree(moved)
+    try:
+        assert agent.monitor(timeout=10).code not in (0, 7, 8)
+        assert agent.stop(stop_escalate_in_slave="5").code == 0
+        assert [state_of(pid) for pid in (postmaster, *processes) if state_of(pid) not in ("", "Z")] == []
+    finally:
+        for pid in processes:
+            if state_of(pid) not in ("", "Z"):
+                os.kill(pid, signal.SIGKILL)
+
+
 def test_stop_needs_no_library(agent: Agent, primary: Database) -> None:
     """psycopg, lxml and click may be broken by an upgrade of Python: the server is stopped all the same."""
     answer = agent.run("stop", blocked=("psycopg", "psycopg_binary", "lxml", "click"))
