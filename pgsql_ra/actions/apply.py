@@ -9,6 +9,7 @@ from typing import LiteralString, assert_never
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
+from pgsql_ra.ocf import ServerFailure
 from pgsql_ra.pacemaker.attributes import Life
 from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings, synchronous_value
 from pgsql_ra.postgres.process import server_processes
@@ -83,9 +84,9 @@ def apply(context: Context, change: Change) -> None:
         case SetReceiver(node, value):
             attributes.set_transient(node, {"receiver-status": value})
         case CreateSlot(name):
-            execute_sql(context, "SELECT pg_create_physical_replication_slot(%s, true)", name)
+            attempt(context, change, "SELECT pg_create_physical_replication_slot(%s, true)", name)
         case DropSlot(name):
-            execute_sql(context, "SELECT pg_drop_replication_slot(%s)", name)
+            attempt(context, change, "SELECT pg_drop_replication_slot(%s)", name)
         case EndWalsender(pid):
             terminate(context, pid)
         case StopReceiving(pid):
@@ -112,6 +113,14 @@ def execute_sql(context: Context, statement: LiteralString, *values: str) -> Non
     """Run a statement on the local server as the database user, who may make slots and write messages."""
     with open_owner_session(context, context.deadline) as session:
         session.execute(statement, values)
+
+
+def attempt(context: Context, change: Change, statement: LiteralString, *values: str) -> None:
+    """Like execute_sql, for what keeps nothing else from being done if it fails (max_replication_slots, say)."""
+    try:
+        execute_sql(context, statement, *values)
+    except ServerFailure as error:
+        context.log.warning(f"failed: {describe(change)}: {error}")
 
 
 def describe(change: Change) -> str:

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 DEFAULT_PRIORITY: Final = 1
 PRIVATE: Final = ("position", "election", "known")
+FENCING: Final = ("fencing-enabled", "stonith-enabled")
+"""One cluster option: the name in current Pacemaker (lib/common/options.c), and the one until then."""
 """Attributes that attrd alone knows."""
 Private = Mapping[str, Mapping[str, str]]
 """Their values, by attribute and node."""
@@ -58,7 +60,9 @@ def parse(text: str, resource: str, private: Private | None = None) -> ClusterSt
         str(pair.get("name")): str(pair.get("value"))
         for pair in cib.iterfind("configuration/crm_config/cluster_property_set[@id='cib-bootstrap-options']/nvpair")
     }
-    fencing = options.get("stonith-enabled", "true").lower() in _TRUE
+    # Whoever says that it is on is right: what is not fenced must not be taken for down.
+    said = [options[name].lower() in _TRUE for name in FENCING if name in options]
+    fencing = any(said) or not said
     states = {str(state.get("id")): state for state in cib.iterfind("status/node_state")}
     nodes = tuple(
         _node(node, states.get(str(node.get("id"))), resource, fencing, private or {})

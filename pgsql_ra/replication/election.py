@@ -101,7 +101,9 @@ def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
         return Plan()
     if own.key != promoted.lower() and (server.link is Link.OPEN or (server.link is Link.CUT and server.receiver)):
         stop = StopReceiving(server.receiver, f"{promoted} is to be promoted")
-        return Plan((stop,), waiting_for="the WAL receiver to end")
+        # Should it not end in time, this node is not heard, which is safe. An older position would pass for its end.
+        older = [WithdrawPosition(own.name, "its WAL may still grow")] if own.position is not None else []
+        return Plan((*older, stop), waiting_for="the WAL receiver to end")
     if server.position is None:
         return Plan(waiting_for="the server to have read all of its own WAL")
     # Whoever sees the position has seen which promotion this node knows of.

@@ -13,7 +13,7 @@ SEE = "see `pgsql-ra why`"
 
 def why_nobody(snapshot: Snapshot, heard: Heard) -> str:
     """Why none of those that were heard is promoted."""
-    if holders(snapshot, heard) and any(one.node.priority > 0 for one in heard.values()):
+    if any(one.node.priority > 0 for one in holders(snapshot, heard)):
         ends = ", ".join(f"{one.node.name} ends at {one.position}" for one in heard.values())
         return f"{SEE}: the histories of the copies contradict each other, a person has to choose: {ends}. {ADVICE}"
     return f"{SEE}: {snapshot.own.name}: {why_not(snapshot, snapshot.own, heard)}. {ADVICE}"

@@ -144,3 +144,15 @@ def test_a_slow_primary_has_the_whole_time_of_the_action(agent: Agent, primary: 
         answer = agent.monitor(timeout=10)
         release.join()
     assert answer.code == 8, answer
+
+
+def test_a_slot_that_cannot_be_made_keeps_nothing_else_from_being_done(
+    agent: Agent, database: Database, cluster: StandInCluster
+) -> None:
+    database.configure("max_replication_slots = 0")
+    agent.become_primary()
+    cluster.join("n2")
+    answer = agent.monitor(replication_slot_name="rep")
+    assert answer.code == 8, answer
+    assert "max_replication_slots" in agent.logged()
+    assert "could not be brought up to date" not in agent.logged()

@@ -137,6 +137,15 @@ class TestOptions:
     def test_fencing(self, value: str, expected: bool) -> None:
         assert parse(a_cib(options=a_pair("stonith-enabled", value)), "pgsql").fencing is expected
 
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [(("true", "false"), True), (("false", "true"), True), (("false", "false"), False), (("false", ""), False)],
+    )
+    def test_fencing_by_its_present_and_its_former_name(self, values: tuple[str, str], expected: bool) -> None:
+        names = ("fencing-enabled", "stonith-enabled")
+        options = "".join(a_pair(name, value) for name, value in zip(names, values, strict=True) if value)
+        assert parse(a_cib(options=options), "pgsql").fencing is expected
+
     def test_fencing_is_on_unless_it_is_switched_off(self) -> None:
         assert parse(a_cib(), "pgsql").fencing is True
 

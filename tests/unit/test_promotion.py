@@ -66,6 +66,11 @@ class TestFreeze:
         assert changes(plan) == [("stop receiving", receiver)]
         assert "receiver" in plan.waiting_for
 
+    def test_an_older_position_does_not_stand_meanwhile(self) -> None:
+        own = replace(an_async_node(ALPHA), position=at(0x40))
+        plan = self.frozen(seen(own, waiting(BETA), the_primary_node(GAMMA)), BETA, Link.OPEN, 77)
+        assert changes(plan) == [("position", ALPHA, None), ("stop receiving", 77)]
+
     def test_it_waits_for_the_end_of_its_receiver(self) -> None:
         plan = self.frozen(seen(an_async_node(ALPHA), waiting(BETA)), BETA, Link.CUT, 77)
         assert changes(plan) == [("stop receiving", 77)]
@@ -152,6 +157,12 @@ class TestPromote:
         own = replace(waiting(ALPHA, 0x90, STREAMING_SYNC), priority=0)
         plan = decided(seen(own, absent(BETA, DISCONNECT), lsn=0x90, mode=mode))
         assert "priority is 0" in plan.refusal
+
+    def test_that_the_only_copy_that_counts_is_barred_is_no_contradiction(self) -> None:
+        barred = replace(waiting(BETA, 0x90, STREAMING_SYNC), priority=0)
+        refusal = decided(seen(waiting(ALPHA, 0x80, DISCONNECT), barred)).refusal
+        assert "it may lack acknowledged commits" in refusal
+        assert "contradict" not in refusal
 
     def test_nothing_is_left_to_write_after_that(self) -> None:
         snapshot = seen(a_sync_node(ALPHA), absent(BETA, LATEST), waiting(GAMMA, 0x40, STREAMING_ASYNC))
