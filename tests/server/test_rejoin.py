@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from pgsql_ra.postgres.job import started_at
 from tests.lab.waiting import eventually, pause
 from tests.server.agent import Agent
 from tests.server.conftest import MakeDatabase
-from tests.server.database import USER, Database, as_postgres
+from tests.server.database import BINARIES, USER, Database, as_postgres
 from tests.server.pair import HINTS, Pair, jobs, state_of_files
 from tests.server.stand_in import StandInCluster
 
@@ -354,6 +355,28 @@ def test_a_stop_leaves_alone_what_is_changed_in_place(agent: Agent, standby: Dat
             pause(2)
             assert not next_start.done(), "a start waits for it"
         assert next_start.result().code == 0
+
+
+def test_the_recovery_of_a_crashed_server_is_the_repairs_own(agent: Agent, standby: Database) -> None:
+    """Before a rewind it runs in single-user mode: it serves nobody, and the stop after the start that had to wait for
+    it leaves it alone.
+    """
+    standby.stop()
+    (standby.data / "standby.signal").unlink()
+    command = [str(BINARIES / "postgres"), "--single", "-D", str(standby.data), "template1"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, user=USER, cwd="/", start_new_session=True
+    ) as server:
+        assert server.stdin is not None
+        with a_repair(standby, pid=server.pid, begun=started_at(server.pid), spared=True, holds_server=False):
+            eventually("it works in the directory", standby.processes, lambda seen: seen == [server.pid], within=10)
+            assert agent.monitor(timeout=10).code == 7
+            answer = agent.stop(timeout=20)
+            assert answer.code == 0, answer
+            assert standby.processes() == [server.pid]
+        server.stdin.close()
+    assert server.returncode == 0
+    assert agent.start().code == 0
 
 
 def test_a_stop_ends_what_is_not(agent: Agent, standby: Database) -> None:
