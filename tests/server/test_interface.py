@@ -95,3 +95,29 @@ def test_debug_is_written_only_if_asked_for(agent: Agent) -> None:
     environment = agent.environment(meta={"interval": "10000"}) | {"HA_debug": "0"}
     assert agent.run("monitor", environment=environment).code == 0
     assert "DEBUG" not in agent.logged()[len(before) :]
+
+
+@pytest.mark.parametrize("words", [("show",), ("why",), ("allow", "n1"), ("rejoin",)], ids=lambda words: words[0])
+def test_a_resource_that_is_not_there_is_told_from_one_that_is_stopped(agent: Agent, words: tuple[str, ...]) -> None:
+    answer = agent.by_hand(*words, "pgsql-clone")
+    assert answer.code == 1
+    assert "no resource 'pgsql-clone' (the name of the primitive, not of its clone)" in answer.err
+
+
+def test_why_says_what_to_do_if_nobody_is_promoted(agent: Agent) -> None:
+    agent.become_standby()
+    answer = agent.by_hand("why")
+    assert answer.code == 0, answer
+    assert "pgsql-ra allow NODE" in answer.out
+    agent.become_primary()
+    assert "pgsql-ra allow NODE" not in agent.by_hand("why").out
+
+
+def test_a_clone_without_notifications_is_told(agent: Agent) -> None:
+    warning = "the clone has no notify=true"
+    assert agent.run("start", meta={"on_node": "n1", "promotable": "true", "notify": "false"}).code == 0
+    assert warning in agent.logged()
+    assert agent.stop().code == 0
+    before = agent.logged()
+    assert agent.run("start", meta={"on_node": "n1", "promotable": "true", "notify": "true"}).code == 0
+    assert warning not in agent.logged()[len(before) :]
