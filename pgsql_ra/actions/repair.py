@@ -88,6 +88,7 @@ def _supervise(work: Callable[[], None]) -> int:
 def _work(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary | None, policy: Rejoin) -> None:
     """One attempt; without a verdict, what is to be done now is found out first."""
     result, may_try_again = "", False
+    job_file(context).update(in_place=False)  # an attempt before this one may have been killed at that
     try:
         found = verdict or examine(context, policy)
         while isinstance(found, AwaitPrimary):

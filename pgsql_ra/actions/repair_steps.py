@@ -251,7 +251,6 @@ class Repair:
     def bring_up_if_wanted(self) -> None:
         """The server runs again, unless Pacemaker has stopped it meanwhile: then it is Pacemaker's to start."""
         if self.file.read().holds_server:
-            self.look_for_pacemaker()
             self.bring_up()
 
     def bring_up_meanwhile(self) -> None:

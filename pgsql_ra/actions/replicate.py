@@ -144,7 +144,7 @@ def whole_records(context: Context, server: Standby) -> Standby:
         return server
     limit = context.deadline.within(context.deadline.remaining() / 3)
     found = look_ahead(context, replace(server, position=None), limit)
-    return found if isinstance(found, Standby) else server
+    return found if isinstance(found, Standby) and found.position is not None else server
 
 
 def prepare_promotion(context: Context) -> ServerState:

@@ -37,6 +37,10 @@ def end_repair(context: Context) -> bool:
     if job is None:
         return True
     if leave_alone(context, file):
+        # Whoever stops this node may be about to switch it off.
+        limit = context.deadline.within(context.deadline.remaining() * 0.6)
+        while (now := file.running()) is not None and now.in_place and limit.remaining() > 0:
+            limit.pause("the end of what is changed in place", 0.05)
         context.log.info(f"nothing runs; left alone: {job}")
         return False
     context.log.info(f"ended: {job}")

@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 DEFAULT_PRIORITY: Final = 1
 PRIVATE: Final = ("position", "election", "known")
-FENCING: Final = ("fencing-enabled", "stonith-enabled")
-"""One cluster option: the name in current Pacemaker (lib/common/options.c), and the one until then."""
 """Attributes that attrd alone knows."""
 Private = Mapping[str, Mapping[str, str]]
 """Their values, by attribute and node."""
+FENCING: Final = ("fencing-enabled", "stonith-enabled")
+"""One cluster option: the name in current Pacemaker (lib/common/options.c), and the one until then."""
 _TRUE = ("1", "true", "yes", "on", "y")
 
 

@@ -75,7 +75,9 @@ def _place_of_server_for(pid: int, pgdata: str, directory: str) -> str:
             words = file.read().split(b"\0")
         told = words[words.index(b"-D") + 1] if b"-D" in words[:-1] else b""
         # A path means another directory in a container.
-        here = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+        here = all(
+            os.readlink(f"/proc/{pid}/{what}") == os.readlink(f"/proc/self/{what}") for what in ("ns/mnt", "root")
+        )
     except OSError:
         return ""
     return place if here and os.fsdecode(told) in (pgdata, directory) else ""

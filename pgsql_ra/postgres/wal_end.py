@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
 QUIET_VERSION = 13
+HEADER_BYTES = 40
 _PLACE = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
-_RECORD = re.compile(r"len \(rec/tot\): *\d+/ *(\d+), .*\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
+_RECORD = re.compile(r"len \(rec/tot\): *\d+/ *(\d+), .*\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), .*\bdesc: (\w+)")
 _NO_RECORD = "could not find a valid record after"
 """What pg_waldump says if nothing valid comes (XLogFindNextRecord)."""
+_ERROR = "error in WAL record"
+"""What its last words begin with; the start of the last whole record follows."""
+_SWITCH = "SWITCH"
 
 
 def valid_until(pgdata: str, history: History, begin: Lsn, programs: Programs, deadline: Deadline) -> Position | None:
@@ -39,40 +43,81 @@ def valid_until(pgdata: str, history: History, begin: Lsn, programs: Programs, d
 
     pg_waldump reads until a record is not valid: recovery would end at the same place.
     """
-    size = segment_bytes(pgdata)
-    end = end_of_segments(pgdata, history.timeline, begin, size)
-    # Nothing but its last words is wanted: --quiet came with version 13, the statistics are short.
-    terse = "-q" if read_major(pgdata) >= QUIET_VERSION else "-z"
-
-    def read(first: Lsn, *options: str) -> "CompletedProcess[str]":
-        # The segments are named, because the header of the first one given says how large they are, and one that was
-        # just made is all zeros. (Without "-e" pg_waldump would wait 5 seconds for the next segment to appear.)
-        segments = [segment_name(history.timeline, place, size) for place in (first, Lsn(end - 1))]
-        where = ["-p", os.path.join(pgdata, "pg_wal"), "-s", str(first), "-e", str(end)]
-        return programs.run("pg_waldump", [*where, *options, *segments], deadline)
-
+    files = _Files(pgdata, history.timeline, begin, programs, deadline)
+    if files.begins_in_new_segment:
+        return Position(begin, history)
     try:
-        done = read(begin, terse)
-        if done.returncode == 0:
-            return Position(end, history)  # no message: the WAL is valid up to the end of its last segment
-        if _NO_RECORD in done.stderr:
-            return Position(begin, history)
-        last, *ends = _PLACE.findall(done.stderr) or [""]
-        if not last:
-            return None
-        page = page_bytes(pgdata)
-        if ends:
-            # "error in WAL record at 0/30000D8: invalid record length at 0/3000110: ..."
-            return Position(before_header(Lsn.parse(ends[-1]), page, size), history)
-        # "error in WAL record at 0/30000D8: unexpected pageaddr 0/... in log segment ..., offset ...": the next record
-        # goes on in a page that was never written. The one that is named was the last whole one.
-        listed = read(Lsn.parse(last), "-n", "1")
+        end = files.find_end()
     except DeadlineExceeded:
         return None
-    record = _RECORD.search(listed.stdout)
-    if record is None or Lsn.parse(record[2]) != Lsn.parse(last):
-        return None
-    return Position(end_of_record(Lsn.parse(last), int(record[1]), page, size), history)
+    return None if end is None else Position(end, history)
+
+
+class _Files:
+    """The segments of a timeline that follow without a gap from the one with `begin`."""
+
+    def __init__(self, pgdata: str, timeline: int, begin: Lsn, programs: Programs, deadline: Deadline) -> None:
+        self.pgdata, self.timeline, self.begin = pgdata, timeline, begin
+        self.programs, self.deadline = programs, deadline
+        self.segment, self.page = segment_bytes(pgdata), page_bytes(pgdata)
+        self.end = end_of_segments(pgdata, timeline, begin, self.segment)
+        # Nothing but its last words is wanted: --quiet came with version 13, the statistics are short.
+        self.terse = "-q" if read_major(pgdata) >= QUIET_VERSION else "-z"
+
+    @property
+    def begins_in_new_segment(self) -> bool:
+        """Whether the WAL before `begin` fills a segment, and nothing has been written into the next one yet."""
+        if int(self.begin) % self.segment:
+            return False
+        name = segment_name(self.timeline, self.begin, self.segment)
+        try:
+            with open(os.path.join(self.pgdata, "pg_wal", name), "rb") as file:
+                return not any(file.read(HEADER_BYTES))
+        except FileNotFoundError:
+            return True
+
+    def find_end(self) -> Lsn | None:
+        """Where the last whole record ends; `begin` if there is none."""
+        done = self.read(self.begin, self.terse)
+        if done.returncode == 0:
+            return self.last_end()  # no message: the last segment is full
+        if _NO_RECORD in done.stderr:
+            return self.begin
+        last, *ends = _PLACE.findall(done.stderr.partition(_ERROR)[2]) or [""]
+        if ends:
+            # "error in WAL record at 0/30000D8: invalid record length at 0/3000110: ..."
+            return before_header(Lsn.parse(ends[-1]), self.page, self.segment)
+        # "error in WAL record at 0/30000D8: unexpected pageaddr 0/... in log segment ..., offset ...": the next record
+        # goes on in a page that was never written. The one that is named was the last whole one.
+        return self.end_of_last(self.read(Lsn.parse(last), "-n", "1").stdout) if last else None
+
+    def last_end(self) -> Lsn | None:
+        """Where the last whole record of the last segment ends: another one may have begun behind it."""
+        span = self.page
+        while True:
+            first = max(self.begin, Lsn(self.end - span))
+            found = self.end_of_last(self.read(first).stdout)
+            if found is not None or first == self.begin:
+                return found
+            span *= 4  # the last page holds a part of a long record only
+
+    def end_of_last(self, listed: str) -> Lsn | None:
+        """Where the last record ends of those that pg_waldump has listed; None if it has listed none."""
+        records = _RECORD.findall(listed)
+        if not records:
+            return None
+        length, start, what = records[-1]
+        if what == _SWITCH:
+            # The rest of its segment belongs to it (XLogReadRecord).
+            return Lsn((Lsn.parse(start) // self.segment + 1) * self.segment)
+        return end_of_record(Lsn.parse(start), int(length), self.page, self.segment)
+
+    def read(self, first: Lsn, *options: str) -> "CompletedProcess[str]":
+        # The segments are named, because the header of the first one given says how large they are, and one that was
+        # just made is all zeros. (Without "-e" pg_waldump would wait 5 seconds for the next segment to appear.)
+        segments = [segment_name(self.timeline, place, self.segment) for place in (first, Lsn(self.end - 1))]
+        where = ["-p", os.path.join(self.pgdata, "pg_wal"), "-s", str(first), "-e", str(self.end)]
+        return self.programs.run("pg_waldump", [*where, *options, *segments], self.deadline)
 
 
 def end_of_unread(pgdata: str, unread: Unread, programs: Programs, deadline: Deadline) -> Position | None:

@@ -12,6 +12,7 @@ from pgsql_ra.postgres.control import ClusterPhase, ControlData, end_of_wal, rea
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import before_header, end_of_record, page_bytes, read_history, segment_bytes
+from pgsql_ra.postgres.wal_end import valid_until
 from pgsql_ra.replication.lsn import Lsn, Position
 from tests.server.agent import Agent
 from tests.server.database import BINARIES, USER, Database
@@ -19,6 +20,18 @@ from tests.server.stand_in import StandInCluster
 
 SEGMENT_NAME = 24
 """The length of a segment's name."""
+
+
+def remove_empty_segments(database: Database) -> None:
+    """As if those that nothing was written into had not been made yet."""
+    for segment in (database.data / "pg_wal").glob("0*"):
+        if len(segment.name) == SEGMENT_NAME and not any(segment.read_bytes()):
+            segment.unlink()
+
+
+def written_to(database: Database) -> Lsn:
+    """Where the running server's WAL ends."""
+    return Lsn.parse(database.sql("SELECT pg_current_wal_flush_lsn()::text"))
 
 
 @pytest.fixture
@@ -97,15 +110,57 @@ def test_a_crashed_primary_ends_where_its_recovery_does(primary: Database, progr
 
 
 def test_a_record_that_was_written_in_part_ends_the_wal_before_it(primary: Database, programs: Programs) -> None:
-    """The last whole record counts, too: it may be an acknowledged commit."""
+    """The last whole record counts, too: it may be an acknowledged commit. Found from the last checkpoint on, and from
+    anywhere.
+    """
     primary.sql("CHECKPOINT")
     work(primary)
-    written = Lsn.parse(primary.sql("SELECT pg_current_wal_flush_lsn()::text"))
+    written = written_to(primary)
     primary.sql("SELECT pg_logical_emit_message(true, 'test', repeat('x', 200000))")
     primary.crash()
     page = page_bytes(str(primary.data))
     cut_off(primary, Lsn((int(written) // page + 3) * page))
+    end = end_of(primary, programs)
+    assert end.lsn == written
+    for before in (999, 5000, 20_001):
+        anywhere = Lsn(written - before)
+        assert valid_until(str(primary.data), end.history, anywhere, programs, Deadline(10)) == end
+
+
+@pytest.mark.parametrize("following", ["missing", "zeros"])
+def test_a_record_that_goes_on_in_a_segment_without_content(
+    primary: Database, programs: Programs, following: str
+) -> None:
+    primary.sql("CHECKPOINT")
+    work(primary)
+    written = written_to(primary)
+    primary.sql("SELECT pg_logical_emit_message(true, 'test', repeat('x', 1500000))")
+    primary.crash()
+    size = segment_bytes(str(primary.data))
+    border = Lsn((int(written) // size + 1) * size)
+    cut_off(primary, border)
+    if following == "missing":
+        remove_empty_segments(primary)
     assert end_of(primary, programs).lsn == written
+
+
+@pytest.mark.parametrize("following", ["missing", "zeros"])
+def test_a_segment_that_was_left_by_pg_switch_wal_is_full(
+    primary: Database, programs: Programs, following: str
+) -> None:
+    primary.sql("CHECKPOINT")
+    work(primary)
+    size = segment_bytes(str(primary.data))
+    border = Lsn((int(written_to(primary)) // size + 1) * size)
+    primary.sql("SELECT pg_switch_wal()")
+    work(primary)
+    primary.crash()
+    cut_off(primary, border)
+    if following == "missing":
+        remove_empty_segments(primary)
+    end = end_of(primary, programs)
+    assert end.lsn == border
+    assert valid_until(str(primary.data), end.history, border, programs, Deadline(10)) == end, "nothing comes"
 
 
 def test_where_records_end(primary: Database, programs: Programs) -> None:
