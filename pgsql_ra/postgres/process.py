@@ -60,8 +60,10 @@ def server_processes(pgdata: str) -> list[int]:
     """
     directory = os.path.realpath(pgdata)
     processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    if found := sorted(pid for pid in processes if _serves(pid, directory)):
+        return found
     elsewhere = {place for pid in processes if (place := _place_of_server_for(pid, pgdata, directory))}
-    return sorted(pid for pid in processes if any(_serves(pid, place) for place in (directory, *elsewhere)))
+    return sorted(pid for pid in processes if any(_serves(pid, place) for place in elsewhere))
 
 
 def _place_of_server_for(pid: int, pgdata: str, directory: str) -> str:
