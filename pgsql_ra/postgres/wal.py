@@ -70,12 +70,21 @@ def timeline_at(pgdata: str, end: Lsn, segment_bytes: int) -> int:
 
     A standby that follows a promotion gets the new timeline's copy of the segment in which the switch happened, while
     pg_control still names the timeline of the last restartpoint.
+
+    A timeline without a history file does not count (only the first one has none): a promotion makes the segment
+    first, and one that was broken off between the two has not begun the timeline (StartupXLOG, findNewestTimeLine).
     """
     number = max(0, int(end) - 1) // segment_bytes
     per_id = 0x1_0000_0000 // segment_bytes
     name = f"{number // per_id:08X}{number % per_id:08X}"
     found = (_SEGMENT.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
-    return max((int(match[1], 16) for match in found if match and match[2] == name), default=0)
+    timelines = {int(match[1], 16) for match in found if match and match[2] == name}
+    return max((one for one in timelines if one == 1 or has_history(pgdata, one)), default=0)
+
+
+def has_history(pgdata: str, timeline: int) -> bool:
+    """Whether the history file of this timeline is in pg_wal."""
+    return os.path.exists(os.path.join(pgdata, "pg_wal", f"{timeline:08X}.history"))
 
 
 def page_bytes(pgdata: str) -> int:

@@ -155,6 +155,15 @@ def test_a_standby_has_no_position_until_it_has_read_all_its_wal(
     assert not state.streaming
 
 
+def test_a_timeline_that_a_broken_off_promotion_did_not_begin_is_none(standby: Database) -> None:
+    """Its segment is made before its history file: the node lost its power in between."""
+    before = eventually("all is read", lambda: as_standby(standby), lambda now: now.position, within=10, poll=0.02)
+    assert before.position is not None
+    for segment in (standby.data / "pg_wal").glob(f"{before.position.timeline:08X}*"):
+        shutil.copy(segment, segment.with_name(f"{before.position.timeline + 1:08X}{segment.name[8:]}"))
+    assert as_standby(standby).position == before.position
+
+
 def test_the_position_of_a_standby_that_was_a_primary(agent: Agent, primary: Database) -> None:
     """After a demotion the standby's WAL ends with the shutdown checkpoint, on the primary's timeline."""
     assert agent.demote().code == 0
