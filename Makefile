@@ -217,7 +217,7 @@ test: packages check $(PRIVATE_STAMP) $(POSTGRES_STAMP) ## The checks and all te
 	    $$pytest -n "$$@" || status=$$?
 	    if [ $$status != 1 ]; then return $$status; fi
 	    echo "what failed in $${*:2}, by itself:"
-	    $$pytest --last-failed "$${@:2}"
+	    $$pytest --last-failed --last-failed-no-failures none "$${@:2}"
 	}
 	$$pytest -n 2 tests/unit -m 'install or tools'
 	for bin in $(POSTGRES_BINS); do

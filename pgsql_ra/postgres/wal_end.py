@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
 QUIET_VERSION = 13
-HEADER_BYTES = 40
 _PLACE = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
 _RECORD = re.compile(r"len \(rec/tot\): *\d+/ *(\d+), .*\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), .*\bdesc: (\w+)")
 _NO_RECORD = "could not find a valid record after"
@@ -72,7 +71,7 @@ class _Files:
         name = segment_name(self.timeline, self.begin, self.segment)
         try:
             with open(os.path.join(self.pgdata, "pg_wal", name), "rb") as file:
-                return not any(file.read(HEADER_BYTES))
+                return not any(file.read(self.page))
         except FileNotFoundError:
             return True
 
