@@ -38,6 +38,7 @@ from pgsql_ra.replication.changes import (
     StopReceiving,
     WithdrawPosition,
 )
+from pgsql_ra.replication.record import Published
 
 
 def apply(context: Context, change: Change) -> None:
@@ -53,8 +54,8 @@ def apply(context: Context, change: Change) -> None:
             attributes.set("status", node, value, Life.REBOOT)
         case SetRecord(node, history):
             attributes.set("timeline", node, str(history), Life.FOREVER)
-        case PublishPosition(node, position):
-            attributes.set_private("position", node, str(position))
+        case PublishPosition(node, position, cut_for=cut_for):
+            attributes.set_private("position", node, str(Published(position, cut_for)))
         case ShowLocation(node, position):
             attributes.set_transient(node, {"xlog-loc": position.lsn.padded()})
         case WithdrawPosition(node):
@@ -134,8 +135,8 @@ def describe(change: Change) -> str:
             return f"status of {node} = {value}"
         case SetRecord(node, history):
             return f"timeline of {node} = {history}"
-        case PublishPosition(node, position):
-            return f"WAL position of {node} = {position}"
+        case PublishPosition(node, position, cut_for=cut_for):
+            return f"WAL position of {node} = {Published(position, cut_for)}"
         case ShowLocation(node, position):
             return f"xlog-loc of {node} = {position.lsn.padded()}"
         case WithdrawPosition(node):

@@ -67,7 +67,7 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
         state = _look_by_sql(context, pid, answer_by)
         if isinstance(state, Primary):
             return replace(state, written=written)
-        return replace(state, link=context.files.link()) if state.link is Link.OPEN else state
+        return replace(state, link=both(context.files.link(), state.link))
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.
         return Starting(pid, str(error))
@@ -93,6 +93,13 @@ def _look_by_sql(context: Context, pid: int, answer_by: Deadline) -> Primary | S
     )
     with open_owner_session(context, answer_by) as session:
         return look(session, context.pgdata, pid)
+
+
+def both(written: Link, in_force: Link) -> Link:
+    """What the file says of the link and what the server does, in one."""
+    if Link.FIXED in (written, in_force):
+        return Link.FIXED
+    return written if in_force in (written, Link.UNSEEN) else Link.TORN
 
 
 def open_session(context: Context, deadline: Deadline) -> "AbstractContextManager[Session]":

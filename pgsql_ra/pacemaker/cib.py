@@ -13,8 +13,8 @@ from lxml import etree
 
 from pgsql_ra.ocf import ClusterFailure, Deadline
 from pgsql_ra.pacemaker.command import execute
-from pgsql_ra.replication.lsn import History, Position
-from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.lsn import History
+from pgsql_ra.replication.record import Promotion, Published
 from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role, Voters
 
 T = TypeVar("T")
@@ -90,6 +90,7 @@ def _node(
     if state is not None:
         values |= _values(state.iterfind("transient_attributes/instance_attributes/nvpair"))
         role = _role(state, resource)
+    published = _read(Published.parse, own.get("position", ""))
     return NodeState(
         name=str(node.get("uname")),
         membership=_membership(state, fencing),
@@ -97,7 +98,8 @@ def _node(
         data_status=values.get(f"{resource}-data-status", ""),
         status=values.get(f"{resource}-status", ""),
         score=values.get(f"master-{resource}", ""),
-        position=_read(Position.parse, own.get("position", "")),
+        position=published.position if published else None,
+        cut_for=published.cut_for if published else 0,
         record=_read(History.parse, values.get(f"{resource}-timeline", "")),
         promotion=_read(Promotion.parse, values.get(f"{resource}-promotion", "")),
         known=_read(Promotion.parse, own.get("known", "")),

@@ -57,7 +57,8 @@ _STANDBY = """
 SELECT pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
        (SELECT json_build_object('status', status, 'timeline', received_tli) FROM pg_stat_wal_receiver),
        (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'),
-       (SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver')
+       (SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
+       (SELECT setting <> '' FROM pg_settings WHERE name = 'primary_conninfo')
 """
 
 _SLOTS = """
@@ -168,13 +169,13 @@ def _is_settled(slept_without_hangup: bool, wait_event: str | None) -> bool:
 
 
 def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: int) -> Standby:
-    replay, receive, receiver, wait_event, receiver_pid = _row(connection, _STANDBY)
+    replay, receive, receiver, wait_event, receiver_pid, has_primary = _row(connection, _STANDBY)
     standby = Standby(
         pid,
         None,
         streaming=receiver is not None and receiver["status"] == "streaming",
         slots=_slots(connection),
-        link=Link.OPEN if connection.info.server_version >= RELOADABLE_CONNINFO_VERSION else Link.FIXED,
+        link=_link(connection, has_primary),
         receiver=receiver_pid or 0,
     )
     if replay is None:
@@ -191,6 +192,15 @@ def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: 
         end = max(end, received or end)
     timeline = max(timeline_at(pgdata, end, segment_bytes), (receiver or {}).get("timeline") or 0)
     return replace(standby, position=Position(end, read_history(pgdata, timeline)))
+
+
+def _link(connection: Session, has_primary: bool | None) -> Link:
+    """Whether the server has a primary to receive from; only pg_read_all_settings shows that."""
+    if connection.info.server_version < RELOADABLE_CONNINFO_VERSION:
+        return Link.FIXED
+    if has_primary is None:
+        return Link.UNSEEN
+    return Link.OPEN if has_primary else Link.CUT
 
 
 def _slots(connection: Session) -> tuple[Slot, ...]:

@@ -8,6 +8,9 @@ The law (SAFETY: "Election", "Promotion").
     quorum.py), and a standby that was heard to be at or past such a node on the same history. Nobody else is promoted
     without an administrator's word.
   * async mode: the most advanced of all that were heard.
+  * A position proves something only beside another one under the same promotion: a timeline number is not an identity
+    (restart_on_promote keeps it, two forks at one place share it). The last word before a promotion counts those
+    positions only that were published after their receivers had been stopped for this very promotion.
 """
 
 from collections.abc import Iterator
@@ -65,6 +68,32 @@ def heard_by(snapshot: Snapshot, position: Position) -> Heard:
         if node.key != snapshot.own.key and node.position is not None:
             heard[node.key] = Candidate(node, node.position)
     return heard
+
+
+def cut_off(snapshot: Snapshot, position: Position) -> Heard:
+    """Those of the heard whose WAL cannot grow any more: they stopped receiving for the promotion that comes next.
+
+    This node's own may: what it still receives, it has when it is promoted.
+    """
+    heard = heard_by(snapshot, position)
+    return {
+        key: one for key, one in heard.items() if key == snapshot.own.key or one.node.cut_for == snapshot.next_number
+    }
+
+
+def not_cut_off(snapshot: Snapshot, position: Position) -> list[NodeState]:
+    """The running standbys that could hold what this node lacks and whose last word is still to come."""
+    heard, quorum = cut_off(snapshot, position), voters(snapshot)
+    return [
+        node
+        for node in standbys(snapshot)
+        if node.key not in heard
+        and (
+            counts(snapshot, node)
+            or (quorum is not None and node.key in quorum.names)
+            or (snapshot.policy.mode is Mode.ASYNC and is_current(snapshot, node))
+        )
+    ]
 
 
 def counts(snapshot: Snapshot, node: NodeState) -> bool:
@@ -147,7 +176,12 @@ def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
     proven = holders(snapshot, heard)
     if not proven:
         return None
-    eligible = {key: one for key, one in heard.items() if one.node.priority > 0}
+    # Whoever never followed the newest promotion can be compared with nobody, and stands in nobody's way.
+    eligible = {
+        key: one
+        for key, one in heard.items()
+        if one.node.priority > 0 and (one in proven or is_current(snapshot, one.node))
+    }
     if snapshot.policy.mode is Mode.SYNC:
         eligible = {
             key: one
@@ -155,7 +189,7 @@ def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
             if one in proven or any(one.proves_to_hold_all_of(holder) for holder in proven)
         }
     else:
-        # A former primary that went on alone, and has not been repaired yet, stands in nobody's way.
+        # A former primary that went on alone, and has not been repaired yet, stands in nobody's way either.
         eligible = {
             key: one for key, one in eligible.items() if one in proven or not any(map(one.is_given_up_by, proven))
         }

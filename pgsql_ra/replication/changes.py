@@ -83,11 +83,14 @@ class SetVoters:
 
 @dataclass(frozen=True)
 class PublishPosition:
-    """Tell the cluster where this node's WAL ends."""
+    """Tell the cluster where this node's WAL ends, for good if receiving was stopped for a promotion: `cut_for` is its
+    number, 0 if the WAL may still grow.
+    """
 
     node: str
     position: Position
     because: str
+    cut_for: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ drive it, monitors repeat it. For members that never say anything, `xlog_check_c
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from pgsql_ra.replication.candidates import Heard, best, heard_by, holders, silent, standbys, takeover
 from pgsql_ra.replication.changes import (
@@ -46,7 +47,7 @@ def watch(snapshot: Snapshot, server: Standby) -> Plan:
     if not primaries:
         plan = elect(snapshot, server)
         return replace(plan, changes=(*heard, *plan.changes))
-    changes = (*heard, *_calm(snapshot), *receive_again(snapshot, server.link))
+    changes = (*heard, *_calm(snapshot), *_open(snapshot, server.link))
     return Plan(changes, refusal=_diverged(snapshot, server, primaries))
 
 
@@ -63,16 +64,21 @@ def _diverged(snapshot: Snapshot, server: Standby, primaries: tuple[str, ...]) -
 def elect(snapshot: Snapshot, server: Standby) -> Plan:
     """Publish this node's position and, when everybody is accounted for, decide whether this node is the one."""
     own = snapshot.own
+    if promoted := _about_to_be_promoted(snapshot):
+        return freeze(snapshot, server, promoted)
     if (wait := _await_heir(snapshot)) is not None:
         return wait
-    alone = [] if own.status == STATUS_ALONE else [SetStatus(own.name, STATUS_ALONE, "the cluster has no primary")]
+    alone: list[Change] = (
+        [] if own.status == STATUS_ALONE else [SetStatus(own.name, STATUS_ALONE, "the cluster has no primary")]
+    )
+    if own.election.startswith(_PROMOTES):
+        alone.append(SetElection(own.name, "", "its promotion was given up"))
     if not snapshot.cluster.may_decide:
         return Plan(tuple(alone), stalled="no quorum: nobody is elected")
     if server.position is None:
         return Plan(tuple(alone), waiting_for="the server to have read all of its own WAL")
     changes: list[Change] = [*alone]
-    if own.position != server.position:
-        changes.append(PublishPosition(own.name, server.position, "the cluster has no primary"))
+    changes += _publish(snapshot, server, "the cluster has no primary")
     if own.location != server.position.lsn.padded():
         changes.append(ShowLocation(own.name, server.position, "the cluster has no primary"))
     heard = heard_by(snapshot, server.position)
@@ -95,21 +101,21 @@ def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
 
     Run by every standby in the pre-promote notification. `promoted` is the node that Pacemaker is about to promote.
     """
-    own = snapshot.own
+    own, is_promoted = snapshot.own, snapshot.own.key == promoted.lower()
     if promoted.lower() in (name.lower() for name in other_primaries(snapshot.cluster, own.key)):
         # Pacemaker plans a promotion anew when the number of instances changes: it is the primary already.
         return Plan()
-    if own.key != promoted.lower() and (server.link is Link.OPEN or (server.link is Link.CUT and server.receiver)):
-        stop = StopReceiving(server.receiver, f"{promoted} is to be promoted")
+    if not is_promoted and not has_stopped(server):
         # Should it not end in time, this node is not heard, which is safe. An older position would pass for its end.
         older = [WithdrawPosition(own.name, "its WAL may still grow")] if own.position is not None else []
-        return Plan((*older, stop), waiting_for="the WAL receiver to end")
+        # Before PostgreSQL 13 it cannot be stopped: it ends with the primary.
+        stop = [StopReceiving(server.receiver, f"{promoted} is to be promoted")]
+        return Plan((*older, *(stop if server.link is not Link.FIXED else [])), waiting_for="the WAL receiver to end")
     if server.position is None:
         return Plan(waiting_for="the server to have read all of its own WAL")
     # Whoever sees the position has seen which promotion this node knows of.
     changes: list[Change] = list(remember(snapshot, snapshot.newest))
-    if own.position != server.position:
-        changes.append(PublishPosition(own.name, server.position, f"{promoted} is to be promoted"))
+    changes += _publish(snapshot, server, f"{promoted} is to be promoted")
     missing = [node.name for node in standbys(snapshot) if node.key != own.key and node.position is None]
     if missing:
         return Plan(tuple(changes), waiting_for=f"the position of {', '.join(missing)}")
@@ -124,9 +130,43 @@ def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
     return Plan(tuple(changes))
 
 
+def has_stopped(server: Standby) -> bool:
+    """Whether this standby receives nothing, and will not before it is told to."""
+    return server.link in (Link.CUT, Link.FIXED) and not server.receiver
+
+
+def _publish(snapshot: Snapshot, server: Standby, because: str) -> Iterator[Change]:
+    """Where this node's WAL ends, and whether that is for good."""
+    own = snapshot.own
+    cut_for = snapshot.next_number if has_stopped(server) else 0
+    if server.position is not None and (own.position != server.position or own.cut_for != cut_for):
+        yield PublishPosition(own.name, server.position, because, cut_for)
+
+
+_PROMOTES: Final = "promotes "
+
+
+def promotes(number: int) -> str:
+    """What a node says in `<resource>-election` while its promotion, of this number, waits for others."""
+    return f"{_PROMOTES}{number}"
+
+
+def _about_to_be_promoted(snapshot: Snapshot) -> str:
+    """Another node whose promotion waits for this one; "" if there is none."""
+    others = (node for node in standbys(snapshot) if node.key != snapshot.own.key)
+    return next((node.name for node in others if node.election.startswith(_PROMOTES)), "")
+
+
 def receive_again(snapshot: Snapshot, link: Link) -> Iterator[Change]:
-    """What ends a `freeze`: a primary is there to receive from."""
-    if link is Link.CUT and other_primaries(snapshot.cluster, snapshot.policy.node):
+    """What ends a `freeze`: a primary is there to receive from. The position that was the last word goes first."""
+    opened = tuple(_open(snapshot, link))
+    if opened and snapshot.own.position is not None:
+        yield WithdrawPosition(snapshot.own.name, "its WAL may grow again")
+    yield from opened
+
+
+def _open(snapshot: Snapshot, link: Link) -> Iterator[Change]:
+    if link in (Link.CUT, Link.TORN) and other_primaries(snapshot.cluster, snapshot.policy.node):
         yield Receive("the cluster has a primary")
 
 

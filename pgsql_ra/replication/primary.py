@@ -19,6 +19,7 @@ from pgsql_ra.replication.changes import (
     Plan,
     RememberPromotion,
     SetDataStatus,
+    SetElection,
     SetKnown,
     SetPromotion,
     SetRecord,
@@ -169,6 +170,8 @@ def _own(snapshot: Snapshot, server: Primary, promotion: Promotion) -> Iterator[
         yield WithdrawPosition(own.name, because)
     if own.why:
         yield SetWhy(own.name, "", because)
+    if own.election:
+        yield SetElection(own.name, "", because)
 
 
 def remember(snapshot: Snapshot, promotion: Promotion | None) -> Iterator[Change]:

@@ -8,8 +8,17 @@ the server is promoted it stands durably that this node only may be the primary 
 
 from collections.abc import Iterator
 
-from pgsql_ra.replication.candidates import best, has_begun, heard_by, takeover
-from pgsql_ra.replication.changes import Change, Plan, RememberPromotion, SetDataStatus, SetPromotion, SetScore
+from pgsql_ra.replication.candidates import best, cut_off, has_begun, not_cut_off, takeover
+from pgsql_ra.replication.changes import (
+    Change,
+    Plan,
+    RememberPromotion,
+    SetDataStatus,
+    SetElection,
+    SetPromotion,
+    SetScore,
+)
+from pgsql_ra.replication.election import promotes
 from pgsql_ra.replication.lsn import Position
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.reasons import ADVICE, why_nobody
@@ -37,8 +46,10 @@ def decide_promotion(snapshot: Snapshot, server: Standby) -> Plan:
     if policy.mode is Mode.SYNC and has_begun(snapshot, server.position):
         # A look that was made with all that was known then has found it to be the best.
         return Plan(tuple(_records(snapshot, server.position)))
-    heard = takeover(snapshot, heard_by(snapshot, server.position), own.key)
+    heard = takeover(snapshot, cut_off(snapshot, server.position), own.key)
     chosen = best(snapshot, heard, own.key)
+    if wait := _await_the_silent(snapshot, server.position, chosen):
+        return wait
     if chosen is None:
         return Plan(refusal=why_nobody(snapshot, heard))
     if chosen != own.key:
@@ -47,6 +58,23 @@ def decide_promotion(snapshot: Snapshot, server: Standby) -> Plan:
         ends = f"its WAL ends at {there.lsn} on timeline {there.timeline}, ours at {here.lsn} on {here.timeline}"
         return Plan(changes, refusal=f"{chosen} holds newer data: {ends}")
     return Plan(tuple(_records(snapshot, server.position)))
+
+
+def _await_the_silent(snapshot: Snapshot, position: Position, chosen: str | None) -> Plan | None:
+    """Silence of a living standby is not absence: nobody is promoted past one that may hold more, nor is it given up
+    that somebody can be promoted, before each has said where its WAL ends. None if nobody has to be waited for.
+
+    A notification may not have reached it, or have failed. So this node says that it is about to be promoted, and the
+    monitors of the others do what the notification would have done.
+    """
+    own = snapshot.own
+    missing = [node.name for node in not_cut_off(snapshot, position)]
+    is_enough = chosen is not None and (snapshot.policy.mode is Mode.SYNC or chosen != own.key)
+    if not missing or is_enough:
+        return None
+    wish = promotes(snapshot.next_number)
+    changes = () if own.election == wish else (SetElection(own.name, wish, "others have to stop receiving first"),)
+    return Plan(changes, waiting_for=f"{', '.join(missing)} to stop receiving and say where its WAL ends")
 
 
 def _records(snapshot: Snapshot, position: Position) -> Iterator[Change]:

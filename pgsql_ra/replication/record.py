@@ -14,7 +14,7 @@ has vanished then. So every promotion has a *number*, one more than the newest t
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgsql_ra.replication.lsn import Order, Position
 
@@ -69,6 +69,28 @@ class Promotion:
             return True
         fork = position.history.left(self.begin.timeline)
         return fork is not None and self.begin.lsn - fork < PARTIAL_RECORD_BYTES
+
+
+class Published(NamedTuple):
+    """What a standby says of where its WAL ends. `cut_for` is the number of the promotion for which it has stopped
+    receiving before it said so; 0 if it has not, so that its WAL may have grown since.
+    """
+
+    position: Position
+    cut_for: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Published":
+        """Read `0/5000110 3:1@0/3000060` or `0/5000110 3:1@0/3000060 cut=8`. ValueError if it is something else.
+
+        >>> str(Published.parse("0/40 2:1@0/4 cut=8"))
+        '0/40 2:1@0/4 cut=8'
+        """
+        position, cut, number = text.strip().partition(" cut=")
+        return cls(Position.parse(position), int(number) if cut else 0)
+
+    def __str__(self) -> str:
+        return f"{self.position} cut={self.cut_for}" if self.cut_for else str(self.position)
 
 
 def newest(said: Iterable[Promotion | None]) -> Promotion | None:

@@ -136,6 +136,10 @@ class Link(Enum):
     OPEN = "open"
     CUT = "cut"
     """The agent has taken primary_conninfo away, for the time of a promotion."""
+    TORN = "torn"
+    """The file and what is in force say different things: whoever wrote it was killed before it told the server."""
+    UNSEEN = "unseen"
+    """What the server does may not be seen by who asks it: the file has to do."""
     FIXED = "fixed"
     """It cannot be taken away without a restart (before PostgreSQL 13)."""
 
@@ -245,6 +249,10 @@ class NodeState:
     status: str = ""
     score: str = ""
     position: Position | None = None
+    cut_for: int = 0
+    """The number of the promotion for which it had stopped receiving when it published the position, so that this is
+    where its WAL ends for good; 0: it may still grow.
+    """
     location: str = ""
     """The LSN of the position as the attribute `<resource>-xlog-loc` shows it to people during an election."""
     record: History | None = None
@@ -347,6 +355,12 @@ class Snapshot:
     def newest(self) -> Promotion | None:
         """The newest promotion that anybody here knows of."""
         return newest(self.promotions)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the promotion that comes next."""
+        newest = self.newest
+        return (newest.number if newest else 0) + 1
 
     @property
     def contradiction(self) -> str:

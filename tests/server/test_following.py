@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from pgsql_ra.postgres.configuration import with_conninfo
 from pgsql_ra.replication.lsn import Lsn
 from tests.lab.waiting import eventually
 from tests.server.agent import Agent
@@ -119,6 +120,35 @@ def test_a_standby_receives_nothing_while_another_one_is_promoted(
     else:
         assert agent.run("notify", meta=told("post", "promote", promote="n2", unpromoted="n1")).code == 0
     pair.await_streaming()
+
+
+def test_one_that_was_told_half_of_it_receives_again(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase
+) -> None:
+    """Its monitor was killed when the file named the primary again and the server had not been told."""
+    pair = Following(agent, cluster, make_database)
+    recovery = pair.standby.tmpdir / "recovery.conf"
+    named = recovery.read_text()
+    assert agent.run("notify", meta=told("pre", "promote", promote="n3", unpromoted="n1 n3")).code == 0
+    eventually("it is cut", lambda: pair.standby.sql("SHOW primary_conninfo"), lambda seen: seen == "", within=10)
+    recovery.write_text(named)
+    assert agent.monitor().code == 0
+    pair.await_streaming()
+
+
+def test_one_that_was_told_half_of_it_is_cut_off_all_the_same(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase
+) -> None:
+    """The notification was killed when the file named nobody any more and the server had not been told."""
+    pair = Following(agent, cluster, make_database)
+    pair.send()
+    recovery = pair.standby.tmpdir / "recovery.conf"
+    recovery.write_text(with_conninfo(recovery.read_text(), ""))
+    assert pair.standby.sql("SHOW primary_conninfo") != ""
+    assert agent.run("notify", meta=told("pre", "promote", promote="n3", unpromoted="n1 n3")).code == 0
+    assert pair.standby.sql("SHOW primary_conninfo") == ""
+    assert _receivers(pair.source) == 0
+    assert "cut=" in cluster.private("n1", "pgsql-position")
 
 
 def test_a_standby_does_not_try_to_receive_before_the_primarys_address_is_there(

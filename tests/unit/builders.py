@@ -8,6 +8,7 @@ peers are `beta` and `gamma`. WAL positions are small numbers on timeline 1.
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pgsql_ra.replication.election import has_stopped
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
@@ -159,11 +160,13 @@ def a_snapshot(
     mark: int | None = None,
     own: str = ALPHA,
     rounds: int = 3,
+    receiving: Iterable[str] = (),
 ) -> Snapshot:
     """A snapshot taken on `own`; node_list holds the cluster's nodes.
 
     What nodes do not say of promotions is what they would say in a calm cluster: a primary was made one by the first of
-    them, what it said of its standbys was said under it, and this node knows the newest.
+    them, what it said of its standbys was said under it, and this node knows the newest. Positions were published when
+    nothing was received any more, but for those of the nodes in `receiving`.
     """
     names = tuple(members) if members is not None else tuple(node.key for node in cluster.nodes)
     policy = Policy(own, mode, names, rounds)
@@ -171,7 +174,12 @@ def a_snapshot(
         cluster = replace(cluster, nodes=tuple(_stamped(node, own) for node in cluster.nodes))
     snapshot = Snapshot(server, cluster, policy, frozenset(leaving), None if mark is None else Lsn(mark))
     newest = snapshot.newest
-    knowing = (replace(node, known=newest) if node.key == own else node for node in cluster.nodes)
+    grows = {*receiving, *([own] if isinstance(server, Standby) and not has_stopped(server) else [])}
+    final = (
+        node if node.position is None or node.key in grows else replace(node, cut_for=snapshot.next_number)
+        for node in cluster.nodes
+    )
+    knowing = (replace(node, known=newest) if node.key == own else node for node in final)
     return replace(snapshot, cluster=replace(cluster, nodes=tuple(knowing)), remembered=newest)
 
 

@@ -30,6 +30,7 @@ from pgsql_ra.replication.changes import (
     StopReceiving,
     WithdrawPosition,
 )
+from pgsql_ra.replication.record import Published
 from pgsql_ra.replication.snapshot import ClusterState, Link, NodeState, Primary, ServerState, Snapshot, Standby
 
 NOT_ATTRIBUTES = (
@@ -57,12 +58,12 @@ def on_node(node: NodeState, change: Change) -> NodeState:
             return replace(node, status=value)
         case SetRecord(history=history):
             return replace(node, record=history)
-        case PublishPosition(position=position):
-            return replace(node, position=position)
+        case PublishPosition(position=position, cut_for=cut_for):
+            return replace(node, position=position, cut_for=cut_for)
         case ShowLocation(position=position):
             return replace(node, location=position.lsn.padded())
         case WithdrawPosition():
-            return replace(node, position=None, location="")
+            return replace(node, position=None, cut_for=0, location="")
         case SetElection(value=value):
             return replace(node, election=value)
         case SetReceiver(value=value):
@@ -122,8 +123,8 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("status", node, value)
         case SetRecord(node, history):
             return ("timeline", node, str(history))
-        case PublishPosition(node, position):
-            return ("position", node, str(position))
+        case PublishPosition(node, position, cut_for=cut_for):
+            return ("position", node, str(Published(position, cut_for)))
         case ShowLocation(node, position):
             return ("location", node, position.lsn.padded())
         case WithdrawPosition(node):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Standbys in a case without a primary, and what they do."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -42,10 +43,16 @@ def absent(name: str, data_status: str = "", membership: Membership = Membership
 
 
 def seen(
-    *nodes: NodeState, lsn: int | None = 0x80, timeline: int = 1, mode: Mode = Mode.SYNC, quorum: bool = True
+    *nodes: NodeState,
+    lsn: int | None = 0x80,
+    timeline: int = 1,
+    mode: Mode = Mode.SYNC,
+    quorum: bool = True,
+    receiving: Iterable[str] = (),
 ) -> Snapshot:
     """What the first of these nodes sees, whose own WAL ends here."""
-    return a_snapshot(a_standby(lsn, timeline), a_cluster(*nodes, quorum=quorum), mode=mode, own=nodes[0].key)
+    cluster = a_cluster(*nodes, quorum=quorum)
+    return a_snapshot(a_standby(lsn, timeline), cluster, mode=mode, own=nodes[0].key, receiving=receiving)
 
 
 def server_of(snapshot: Snapshot) -> Standby:

@@ -355,6 +355,17 @@ class TestPrivateAttributes:
         assert all(position is None for name, position in positions.items() if name != "node1")
         assert cluster.nodes[0].known is None
 
+    @pytest.mark.parametrize(("text", "number"), [("0/40 1:", 0), ("0/40 2:1@0/4 cut=8", 8)])
+    def test_a_position_says_whether_it_is_the_last_word(self, text: str, number: int) -> None:
+        node = parse(a_cib(), "pgsql", {"position": {"node1": text}}).nodes[0]
+        assert node.position is not None
+        assert (str(node.position), node.cut_for) == (text.partition(" cut")[0], number)
+
+    @pytest.mark.parametrize("text", ["0/40 1: cut=", "0/40 1: cut=x", "0/40 1: 8", "cut=8"])
+    def test_half_a_word_is_none(self, text: str) -> None:
+        node = parse(a_cib(), "pgsql", {"position": {"node1": text}}).nodes[0]
+        assert (node.position, node.cut_for) == (None, 0)
+
     def test_other_values(self) -> None:
         assert parse_private(self.TEXT) == {"node1": "0/40 2:1@0/4", "node2": "", "node3": "junk"}
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
-from pgsql_ra.replication.snapshot import Primary, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Method, Primary, Snapshot, Standby
 from pgsql_ra.replication.status import STREAMING_ASYNC, STREAMING_SYNC
 from tests.unit.builders import ALPHA, BETA, a_cluster, a_node, a_snapshot, a_standby, at
 from tests.unit.model.cluster import Cluster
@@ -24,6 +24,7 @@ def calm_down(cluster: Cluster) -> None:
     """n1 is the primary, the others stream, and its monitor has nothing left to do."""
     for _ in range(8):
         for name in cluster.names:
+            cluster.watch(name)
             cluster.connect(name)
             cluster.receive(name, 99)
         cluster.act("n1", 20)
@@ -95,3 +96,29 @@ def test_names_that_were_written_and_never_reloaded_do_not_take_effect_later() -
 
 def test_and_would_if_the_file_did_not_count() -> None:
     assert breaks_after_a_kill(looks_at_the_server_only) != []
+
+
+def test_a_voter_that_goes_on_receiving_is_heard_before_another_one_is_promoted() -> None:
+    """The primary is cut off from Pacemaker only, and lives until it is fenced. n3 published where its WAL ends, then
+    received a commit that was acknowledged by it; the notification before the promotion does not reach it.
+    """
+    cluster = Cluster(3, 1, method=Method.QUORUM)
+    cluster.promote("n1", NEVER_KILLED)
+    calm_down(cluster)
+    cluster.isolate("n1")
+    for _ in range(4):
+        cluster.watch("n2")
+        cluster.watch("n3")
+    assert cluster.nodes["n3"].cib["n3"].position is not None
+    cluster.commit("n1")
+    cluster.receive("n3", 9)
+    assert not cluster.nodes["n1"].server.waiting, "it is acknowledged"
+    cluster.fence("n1", by="n2")
+    cluster.promote("n2", NEVER_KILLED, deaf="n3")
+    assert cluster.primaries() == []
+    cluster.watch("n3")
+    cluster.watch("n3")
+    cluster.promote("n2", NEVER_KILLED, deaf="n3")
+    assert cluster.primaries() == [], "n3 holds more, and says so"
+    cluster.promote("n3", NEVER_KILLED)
+    assert [node.name for node in cluster.primaries()] == ["n3"]

@@ -47,6 +47,7 @@ def cut_off_the_standby(cluster: Cluster) -> None:
 
 def commit_before_the_checkpointer_knows(cluster: Cluster) -> None:
     """A standby becomes a synchronous one, and the checkpointer is slow."""
+    cluster.watch("n2")
     cluster.connect("n2")
     cluster.receive("n2", 99)
     cluster.act("n1", 20)
@@ -57,6 +58,7 @@ def commit_before_the_checkpointer_knows(cluster: Cluster) -> None:
 
 def name_a_standby_that_is_behind(cluster: Cluster) -> None:
     """Commits from before are still on their way to the standby when the setting is in force."""
+    cluster.watch("n2")
     cluster.connect("n2")
     cluster.receive("n2", 99)
     for _ in range(3):

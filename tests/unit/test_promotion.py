@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from pgsql_ra.replication.changes import Plan, Receive, RememberPromotion, SetDataStatus, SetScore, StopReceiving
-from pgsql_ra.replication.election import freeze, receive_again, watch
+from pgsql_ra.replication.election import freeze, has_stopped, promotes, receive_again, watch
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import Link, Membership, Mode, NodeState, Role, Snapshot
@@ -57,7 +57,12 @@ class TestFreeze:
 
     @staticmethod
     def frozen(snapshot: Snapshot, promoted: str, link: Link = Link.CUT, receiver: int = 0) -> Plan:
-        return freeze(snapshot, replace(server_of(snapshot), link=link, receiver=receiver), promoted)
+        server = replace(server_of(snapshot), link=link, receiver=receiver)
+        own = snapshot.own
+        if own.position is not None and has_stopped(server):
+            cluster = replace_node(snapshot.cluster, replace(own, cut_for=snapshot.next_number))
+            snapshot = replace(snapshot, cluster=cluster)
+        return freeze(snapshot, server, promoted)
 
     @pytest.mark.parametrize("receiver", [0, 77])
     def test_a_standby_receives_nothing_more_before_it_speaks(self, receiver: int) -> None:
@@ -76,9 +81,37 @@ class TestFreeze:
         assert changes(plan) == [("stop receiving", 77)]
         assert "receiver" in plan.waiting_for
 
-    def test_before_postgresql_13_it_speaks_all_the_same(self) -> None:
+    def test_before_postgresql_13_it_waits_for_an_end_that_it_cannot_bring_about(self) -> None:
+        """The primary that it receives from is about to be fenced."""
         plan = self.frozen(seen(an_async_node(ALPHA), waiting(BETA)), BETA, Link.FIXED, 77)
-        assert changes(plan)[0] == ("position", ALPHA, "0/80 1:")
+        assert plan.changes == ()
+        assert "receiver" in plan.waiting_for
+        plan = self.frozen(seen(an_async_node(ALPHA), waiting(BETA)), BETA, Link.FIXED)
+        assert changes(plan)[0] == ("position", ALPHA, "0/80 1: cut=1")
+
+    def test_a_link_that_was_torn_is_cut_anew(self) -> None:
+        """Whoever wrote the file was killed before the server heard of it: it would start another receiver."""
+        plan = self.frozen(seen(an_async_node(ALPHA), waiting(BETA)), BETA, Link.TORN)
+        assert changes(plan) == [("stop receiving", 0)]
+        snapshot = seen(an_async_node(ALPHA), the_primary_node(BETA))
+        assert list(receive_again(snapshot, Link.TORN)) != []
+
+    def test_a_position_from_before_it_had_stopped_is_said_anew(self) -> None:
+        snapshot = seen(replace(an_async_node(ALPHA), position=at(0x80)), waiting(BETA))
+        plan = freeze(snapshot, replace(server_of(snapshot), link=Link.CUT), BETA)
+        assert ("position", ALPHA, "0/80 1: cut=1") in changes(plan)
+
+    def test_a_promotion_that_waits_is_heard_of_by_monitors_too(self) -> None:
+        """The notification failed, or never came."""
+        heir = replace(waiting(BETA, data_status=STREAMING_ASYNC), election=promotes(1))
+        snapshot = seen(an_async_node(ALPHA), heir, mode=Mode.ASYNC)
+        assert ("stop receiving", 0) in changes(watch(snapshot, server_of(snapshot)))
+        stopped = replace(server_of(snapshot), link=Link.CUT)
+        assert ("position", ALPHA, "0/80 1: cut=1") in changes(watch(snapshot, stopped))
+
+    def test_a_promotion_that_was_given_up_waits_for_nobody(self) -> None:
+        snapshot = seen(replace(waiting(ALPHA), election=promotes(1)), waiting(BETA))
+        assert ("election", ALPHA, "") in changes(elected(snapshot))
 
     def test_the_one_that_is_promoted_ends_its_receiver_by_that(self) -> None:
         plan = self.frozen(seen(a_sync_node(ALPHA), waiting(BETA, 0x40)), ALPHA, Link.OPEN, 77)
@@ -98,7 +131,7 @@ class TestFreeze:
 
     def test_the_position_is_published_and_the_others_are_waited_for(self) -> None:
         plan = self.frozen(seen(an_async_node(ALPHA), a_sync_node(BETA)), BETA)
-        assert changes(plan) == [("position", ALPHA, "0/80 1:")]
+        assert changes(plan) == [("position", ALPHA, "0/80 1: cut=1")]
         assert BETA in plan.waiting_for
 
     def test_a_server_that_still_reads_its_own_wal_says_nothing(self) -> None:
@@ -226,8 +259,41 @@ class TestPromote:
         assert plan.refusal == "beta holds newer data: its WAL ends at 0/80 on timeline 1, ours at 0/70 on 1"
 
     def test_sync_a_synchronous_standby_that_was_not_heard_proves_nothing(self) -> None:
-        for silent in (a_sync_node(BETA), a_sync_node(BETA, Membership.CLEAN)):
-            assert decided(seen(waiting(ALPHA, 0x900, STREAMING_ASYNC), silent, lsn=0x900)).refusal
+        own = waiting(ALPHA, 0x900, STREAMING_ASYNC)
+        assert decided(seen(own, a_sync_node(BETA, Membership.CLEAN), lsn=0x900)).refusal
+        assert BETA in decided(seen(own, a_sync_node(BETA), lsn=0x900)).waiting_for
+
+    def test_sync_a_synchronous_standby_that_may_still_receive_proves_nothing(self) -> None:
+        """The primary is cut off and lives, and has commits acknowledged by it."""
+        own, holder = waiting(ALPHA, 0x900, STREAMING_ASYNC), waiting(BETA, 0x80, STREAMING_SYNC)
+        assert recorded(decided(seen(own, holder, lsn=0x900)))
+        assert BETA in decided(seen(own, holder, lsn=0x900, receiving=[BETA])).waiting_for
+
+    @MODES
+    def test_a_position_under_another_promotion_is_no_proof(self, mode: Mode) -> None:
+        """The same timeline, further on, and not the same data: beta was promoted by a restart, which keeps it."""
+        seventh = Promotion(7, BETA, at(0x40))
+        beta = replace(waiting(BETA, 0x45, LATEST), promotion=seventh)
+        alpha = replace(waiting(ALPHA, 0x50, DISCONNECT), promotion=Promotion(6, ALPHA, at(0x10)))
+        assert decided(seen(alpha, beta, lsn=0x50, mode=mode)).refusal
+        assert ("score", ALPHA, SCORE_PRIMARY) not in changes(elected(seen(alpha, beta, lsn=0x50, mode=mode)))
+        plan = elected(seen(beta, alpha, lsn=0x45, mode=mode))
+        assert ("score", BETA, SCORE_PRIMARY) in changes(plan)
+        assert changes(decided(seen(beta, alpha, lsn=0x45, mode=mode)))[0] == ("promotion", BETA, "8@beta 0/45 1:")
+
+    @pytest.mark.parametrize("value", [STREAMING_ASYNC, DISCONNECT])
+    def test_async_a_standby_that_runs_and_has_not_spoken_is_waited_for(self, value: str) -> None:
+        """Its notification failed, or it still reads its WAL: it may hold more."""
+        own, gone = waiting(ALPHA, 0x80, STREAMING_ASYNC), absent(GAMMA, LATEST)
+        silent = seen(own, a_node(BETA, data_status=value), gone, mode=Mode.ASYNC)
+        assert BETA in decided(silent).waiting_for
+        assert changes(decided(silent)) == [("election", ALPHA, promotes(1))]
+        assert decided(after(silent, decided(silent).changes)).changes == ()
+        growing = seen(own, waiting(BETA, 0x40, value), gone, mode=Mode.ASYNC, receiving=[BETA])
+        assert BETA in decided(growing).waiting_for
+        assert recorded(decided(seen(own, waiting(BETA, 0x40, value), gone, mode=Mode.ASYNC)))
+        ahead = seen(own, waiting(BETA, 0x90, value), gone, mode=Mode.ASYNC)
+        assert "holds newer data" in decided(ahead).refusal
 
     def test_sync_a_crashed_former_primary_does_not_turn_the_failover_back(self) -> None:
         """What it holds beyond the synchronous standby was acknowledged to nobody."""

@@ -17,6 +17,7 @@ from pgsql_ra.replication.snapshot import (
     Method,
     NodeState,
     Primary,
+    Role,
     Snapshot,
     Standby,
     SyncState,
@@ -194,8 +195,20 @@ class TestPromotionByQuorum:
         assert "beta holds newer data" in self.decided(0x70, 0x80).refusal
 
     def test_too_few_that_are_heard_promote_nobody(self) -> None:
-        refusal = self.decided(0x80, None).refusal
+        assert BETA in self.decided(0x80, None).waiting_for
+        snapshot = a_snapshot(
+            a_standby(), a_cluster(a_voter(ALPHA), a_node(BETA, role=Role.STOPPED), self.PRIMARY_GONE)
+        )
+        assert isinstance(snapshot.server, Standby)
+        refusal = decide_promotion(snapshot, snapshot.server).refusal
         assert "1 of its voters are heard, 2 of alpha beta are needed" in refusal
+
+    def test_a_voter_that_may_still_receive_is_not_heard(self) -> None:
+        """What it published while the primary was only cut off from Pacemaker is not where its WAL ends."""
+        nodes = a_cluster(a_voter(ALPHA), replace(a_voter(BETA), position=at(0x70)), self.PRIMARY_GONE)
+        snapshot = a_snapshot(a_standby(), nodes, receiving=[BETA])
+        assert isinstance(snapshot.server, Standby)
+        assert BETA in decide_promotion(snapshot, snapshot.server).waiting_for
 
     def test_one_is_enough_where_commits_waited_for_all(self) -> None:
         gone = replace(self.PRIMARY_GONE, voters=Voters(1, 1, (ALPHA, BETA)))

@@ -4,13 +4,21 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pgsql_ra.replication.changes import Change, EndWalsender, RememberPromotion, SetSynchronousStandbys
-from pgsql_ra.replication.election import watch
+from pgsql_ra.replication.changes import (
+    Change,
+    EndWalsender,
+    Receive,
+    RememberPromotion,
+    SetSynchronousStandbys,
+    StopReceiving,
+)
+from pgsql_ra.replication.election import freeze, watch
 from pgsql_ra.replication.primary import reconcile, remember
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.rejoin import Follow, LocalData, decide_rejoin
 from pgsql_ra.replication.snapshot import (
     ClusterState,
+    Link,
     Membership,
     Method,
     Mode,
@@ -62,6 +70,8 @@ class Cluster:
         }
         self.acked: set[int] = set()
         self.promotions = 0
+        self.restarts = False
+        """restart_on_promote: the new primary stays on its timeline."""
         self._reconcile, self._decide, self._unkind = reconcile_with, decide_with, unkind
         self._numbers = iter(range(1, 1_000_000))
         cib = {name: NodeState(name, Membership.MEMBER) for name in self.names}
@@ -120,10 +130,15 @@ class Cluster:
         primary = next(iter(self.primaries()), None)
         if not node.powered or node.server.role != "standby" or primary is None or node.server.upstream:
             return
+        if node.server.cut:
+            return
         if not position_of(node.server.wal).leads_to(position_of(primary.server.wal).history):
             node.server.wal = primary.server.wal
         elif not is_prefix(node.server.wal, primary.server.wal):
-            raise Violation(f"{name} was let to follow {primary.name}, which lacks some of its WAL")
+            if not self.restarts:
+                raise Violation(f"{name} was let to follow {primary.name}, which lacks some of its WAL")
+            # Its timeline does not tell; its last record does, which is compared with the primary's.
+            node.server.wal = primary.server.wal
         node.server.upstream = primary.name
         if not self._unkind.duplicate_rows and self.policies[primary.name].synchronous_count > 1:
             primary.server.end_rows(name)
@@ -237,6 +252,11 @@ class Cluster:
         match change:
             case RememberPromotion(promotion):
                 node.file = promotion
+            case StopReceiving():
+                self.disconnect(node.name, leaves_a_row=True)
+                node.server.cut = True
+            case Receive():
+                node.server.cut = False
             case SetSynchronousStandbys(standbys):
                 node.server.in_file = standbys
                 if not self._unkind.torn_reloads:
@@ -254,20 +274,29 @@ class Cluster:
 
     # ---- the agent on a standby ------------------------------------------------------------------------------------
 
-    def publish(self, name: str) -> None:
-        """pre-promote: the standby says where its WAL ends."""
+    def standby(self, node: Node) -> Standby:
+        """What SQL tells of a standby."""
+        server = node.server
+        link = Link.CUT if server.cut else Link.OPEN
+        receiver = 1 if server.upstream else 0
+        return Standby(1, position_of(server.wal), bool(server.upstream), link=link, receiver=receiver)
+
+    def freeze(self, name: str, promoted: str) -> None:
+        """pre-promote: the standby stops receiving, and says where its WAL ends."""
         node = self.nodes[name]
         if node.server.role == "standby":
-            node.cib[name] = replace(node.cib[name], position=position_of(node.server.wal), known=node.file)
+            for _ in range(2):
+                server = self.standby(node)
+                for change in freeze(self.snapshot(node, server), server, promoted).changes:
+                    self._apply(node, change)
         elif not self._unkind.stale_positions:
-            node.cib[name] = replace(node.cib[name], position=None)
+            node.cib[name] = replace(node.cib[name], position=None, cut_for=0)
 
     def hear(self, promoted: str) -> None:
         """post-promote: every other node of the partition whose agent runs keeps the promotion in its file."""
         for other in self.side_of(self.nodes[promoted]):
             if other.server.role == "standby" and other.name != promoted:
-                server = Standby(1, position_of(other.server.wal), False)
-                snapshot = self.snapshot(other, server)
+                snapshot = self.snapshot(other, self.standby(other))
                 for change in remember(snapshot, snapshot.newest):
                     self._apply(other, change)
 
@@ -275,26 +304,29 @@ class Cluster:
         """The standby's monitor."""
         node = self.nodes[name]
         if node.powered and node.server.role == "standby":
-            server = Standby(1, position_of(node.server.wal), bool(node.server.upstream))
+            server = self.standby(node)
             for change in watch(self.snapshot(node, server), server).changes:
                 self._apply(node, change)
 
-    def promote(self, name: str, killed_after: int) -> None:
-        """Pacemaker promotes this standby, whoever else would be better; it may be killed after some steps."""
+    def promote(self, name: str, killed_after: int, deaf: str = "") -> None:
+        """Pacemaker promotes this standby, whoever else would be better; it may be killed after some steps. The
+        notification does not reach `deaf`: it hangs, or is killed, and Pacemaker goes on.
+        """
         node = self.nodes[name]
         if not node.powered or node.server.role != "standby":
             return
         for other in self.side_of(node):
-            self.disconnect(other.name, leaves_a_row=True)
-            self.publish(other.name)
-        server = Standby(1, position_of(node.server.wal), False)
+            if other.name != deaf:
+                self.freeze(other.name, name)
+        server = self.standby(node)
         plan = self._decide(self.snapshot(node, server), server)
         for change in plan.changes[:killed_after]:
             self._apply(node, change)
+        self.disconnect(name, leaves_a_row=True)
         if plan.refusal or plan.waiting_for or killed_after <= len(plan.changes):
             return
         self.hear(name)
-        timeline = position_of(node.server.wal).timeline + 1
+        timeline = position_of(node.server.wal).timeline + (0 if self.restarts else 1)
         node.server = Server((*node.server.wal, (timeline, next(self._numbers))), "primary", was_primary=True)
         node.cib[name] = replace(node.cib[name], role=Role.PROMOTED, position=None)
         self.promotions += 1
@@ -415,18 +447,19 @@ class Cluster:
 
     def _check_heir(self, node: Node, others_are_heard: bool) -> None:
         """If the primary died now, everybody who is lost were fenced, and this node were asked."""
+        server = self.standby(node)
 
         def after_the_failure(state: NodeState) -> NodeState:
             other = self.nodes[state.key]
             lives = other in self.side_of(node) and other.server.role == "standby"
             if lives and (others_are_heard or other is node):
-                return replace(state, membership=Membership.MEMBER, position=position_of(other.server.wal))
+                position, number = position_of(other.server.wal), self.snapshot(node, server).next_number
+                return replace(state, membership=Membership.MEMBER, position=position, cut_for=number)
             if lives:  # its server fails, too, and its node does not
                 return replace(state, membership=Membership.MEMBER, role=Role.STOPPED, position=None)
             return permanent_part(state, Membership.CLEAN)
 
         cluster = ClusterState(True, True, tuple(after_the_failure(state) for state in node.cib.values()))
-        server = Standby(1, position_of(node.server.wal), False)
         snapshot = Snapshot(server, cluster, self.policies[node.name], remembered=node.file)
         plan = self._decide(snapshot, server)
         if not plan.refusal and not plan.waiting_for:

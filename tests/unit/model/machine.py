@@ -23,11 +23,14 @@ CALM_ROUNDS = 6
 STEPS = 40
 NUMBERS = (0, 1, 2)
 EITHER = (False, True)
+DEAF = ("", "", "", "n2", "n3")
+"""Whom the notification before a promotion does not reach."""
 STARTS: dict[str, Sequence[Any]] = {
     "size": (2, 3, 3),
     "synchronous": (1, 1, 2),
     "method": (Method.FIRST, Method.FIRST, Method.QUORUM),
     "calm": EITHER,
+    "restarts": (False, False, True),
 }
 
 HAPPENINGS: dict[str, tuple[int, dict[str, Sequence[Any]]]] = {
@@ -43,9 +46,12 @@ HAPPENINGS: dict[str, tuple[int, dict[str, Sequence[Any]]]] = {
         {"what": ("fence", "boot", "start", "start", "watch"), "number": NUMBERS, "by": NUMBERS, "odd": EITHER},
     ),
     "planned_stop": (1, {"number": NUMBERS, "steps": tuple(range(1, 13)), "stops": EITHER}),
-    "failover": (2, {"number": NUMBERS, "how": ("crash", "power cut", "crash and return")}),
+    "failover": (2, {"number": NUMBERS, "how": ("crash", "power cut", "crash and return"), "deaf": DEAF}),
     "come_back": (1, {"odd": (False, False, True)}),
-    "move": (1, {"number": NUMBERS, "demotes": EITHER, "killed_after": (0, 1, 2, 3, *[NEVER_KILLED] * 4)}),
+    "move": (
+        1,
+        {"number": NUMBERS, "demotes": EITHER, "killed_after": (0, 1, 2, 3, *[NEVER_KILLED] * 4), "deaf": DEAF},
+    ),
 }
 """What may happen, how often in a random walk, and with what. Few things wreck: what matters takes several steps."""
 
@@ -74,10 +80,11 @@ class Machine(RuleBasedStateMachine):
         self.cluster = Cluster(2)
 
     @initialize(**drawn(STARTS))
-    def begin(self, size: int, synchronous: int, method: Method, calm: bool) -> None:
+    def begin(self, size: int, synchronous: int, method: Method, calm: bool, restarts: bool) -> None:
         self.cluster = Cluster(
             size, synchronous, self.decisions.reconcile, self.decisions.decide, self.decisions.unkind, method
         )
+        self.cluster.restarts = restarts
         self.cluster.promote("n1", NEVER_KILLED)
         if calm:
             calm_down(self.cluster, "n1")
@@ -98,6 +105,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(**drawn(HAPPENINGS["stream"][1]))
     def stream(self, number: int, records: int) -> None:
+        self.cluster.watch(self.standby(number))
         self.cluster.connect(self.standby(number))
         self.cluster.receive(self.standby(number), records)
 
@@ -156,7 +164,7 @@ class Machine(RuleBasedStateMachine):
             self.cluster.stop(name)
 
     @rule(**drawn(HAPPENINGS["failover"][1]))
-    def failover(self, number: int, how: str) -> None:
+    def failover(self, number: int, how: str, deaf: str) -> None:
         """The primary dies, and Pacemaker does what it does then."""
         name = self.primary()
         if how == "power cut":
@@ -168,7 +176,7 @@ class Machine(RuleBasedStateMachine):
                 self.cluster.start(name)
             else:
                 self.cluster.stop(name)
-        self.cluster.promote(self.standby(number), NEVER_KILLED)
+        self.cluster.promote(self.standby(number), NEVER_KILLED, deaf)
 
     @rule(**drawn(HAPPENINGS["come_back"][1]))
     def come_back(self, odd: bool) -> None:
@@ -178,12 +186,12 @@ class Machine(RuleBasedStateMachine):
             self.cluster.start(name)
 
     @rule(**drawn(HAPPENINGS["move"][1]))
-    def move(self, number: int, demotes: bool, killed_after: int) -> None:
+    def move(self, number: int, demotes: bool, killed_after: int, deaf: str) -> None:
         name = self.primary()
         if demotes:
             self.cluster.stop(name)
             self.cluster.start(name)
-        self.cluster.promote(self.standby(number), killed_after)
+        self.cluster.promote(self.standby(number), killed_after, deaf)
 
     @invariant()
     def the_promise_holds(self) -> None:
@@ -235,6 +243,7 @@ def calm_down(cluster: Cluster, primary: str) -> None:
     """Standbys stream and monitors do their work, until nothing changes any more."""
     for _ in range(CALM_ROUNDS):
         for name in cluster.names:
+            cluster.watch(name)
             cluster.connect(name)
             cluster.receive(name, 99)
         cluster.act(primary, 12)

@@ -91,6 +91,8 @@ class Server:
     role: str = "stopped"
     was_primary: bool = False
     upstream: str = ""
+    cut: bool = False
+    """It receives from nobody, for a promotion."""
     rows: list[Row] = field(default_factory=list)
     in_file: SynchronousStandbys = NOBODY
     in_postmaster: SynchronousStandbys = NOBODY

@@ -130,7 +130,32 @@ def _compares(snapshot: Snapshot, server: Standby, change: Callable[[Position], 
     return decide_promotion(replace(with_positions(snapshot, change), server=otherwise), otherwise)
 
 
+def with_number(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with every position presented as one that cannot grow any more."""
+    number = snapshot.next_number
+    return with_nodes(snapshot, lambda node: replace(node, cut_for=number) if node.position else node)
+
+
+def counts_positions_that_may_grow(snapshot: Snapshot, server: Standby) -> Plan:
+    return decide_promotion(with_number(snapshot), server)
+
+
+def compares_positions_of_any_promotion(snapshot: Snapshot, server: Standby) -> Plan:
+    """The same timeline and a higher LSN pass for newer data, whatever promotion the two followed."""
+    newest = snapshot.newest
+    heard = {node.key for node in snapshot.cluster.nodes if node.position} | {snapshot.policy.node}
+
+    def as_if_current(node: NodeState) -> NodeState:
+        if newest is None or node.key not in heard or (node.promotion and node.promotion.number == newest.number):
+            return node
+        return replace(node, promotion=Promotion(newest.number, newest.node), data_status="STREAMING|ASYNC")
+
+    return decide_promotion(with_nodes(snapshot, as_if_current), server)
+
+
 WRONG = {
+    "a position that may still grow counts": Decisions(decide=counts_positions_that_may_grow),
+    "positions of any promotion are compared": Decisions(decide=compares_positions_of_any_promotion),
     "records of any promotion count": Decisions(decide=counts_records_of_any_promotion),
     "one voter is enough": Decisions(decide=promotes_with_one_voter),
     "voters count at once": Decisions(reconcile=counts_voters_at_once),
