@@ -5,17 +5,21 @@ decision.
 
 import os
 import signal
+from dataclasses import replace
 from typing import LiteralString, assert_never
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
 from pgsql_ra.ocf import ServerFailure
 from pgsql_ra.pacemaker.attributes import Life
+from pgsql_ra.pacemaker.replicas import confirm
 from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings, synchronous_value
 from pgsql_ra.postgres.process import server_processes
-from pgsql_ra.postgres.promotion_file import write_promotion
+from pgsql_ra.postgres.promotion_file import read_promotion, write_promotion
 from pgsql_ra.replication.changes import (
     Change,
+    Confirm,
+    CountLowering,
     CreateSlot,
     DropSlot,
     EndWalsender,
@@ -26,6 +30,7 @@ from pgsql_ra.replication.changes import (
     SetDataStatus,
     SetElection,
     SetKnown,
+    SetMet,
     SetPromotion,
     SetReceiver,
     SetRecord,
@@ -38,7 +43,7 @@ from pgsql_ra.replication.changes import (
     StopReceiving,
     WithdrawPosition,
 )
-from pgsql_ra.replication.record import Published
+from pgsql_ra.replication.record import Stamp, newest
 
 
 def apply(context: Context, change: Change) -> None:
@@ -54,8 +59,8 @@ def apply(context: Context, change: Change) -> None:
             attributes.set("status", node, value, Life.REBOOT)
         case SetRecord(node, history):
             attributes.set("timeline", node, str(history), Life.FOREVER)
-        case PublishPosition(node, position, cut_for=cut_for):
-            attributes.set_private("position", node, str(Published(position, cut_for)))
+        case PublishPosition(node, published):
+            attributes.set_private("position", node, str(published))
         case ShowLocation(node, position):
             attributes.set_transient(node, {"xlog-loc": position.lsn.padded()})
         case WithdrawPosition(node):
@@ -65,12 +70,21 @@ def apply(context: Context, change: Change) -> None:
             attributes.empty_private(node, "election")
         case SetElection(node, value):
             attributes.set_private("election", node, value)
-        case SetPromotion(node, promotion):
-            attributes.set("promotion", node, str(promotion), Life.FOREVER)
+        case SetPromotion(node, promotion, proof=proof):
+            attributes.set("promotion", node, str(Stamp(promotion, proof)), Life.FOREVER)
         case RememberPromotion(promotion):
             write_promotion(context.files, context.pgdata, promotion)
         case SetKnown(node, promotion):
             attributes.set_private("known", node, str(promotion))
+        case CountLowering(_, _, _, hearers):
+            remembered = newest((read_promotion(context.files, context.pgdata), change.knowledge))
+            if remembered is not None:
+                write_promotion(context.files, context.pgdata, remembered)
+                attributes.set_privates("known", hearers, str(replace(remembered, begin=None)))
+        case SetMet(node, met):
+            attributes.set_private("met", node, " ".join(sorted(met)))
+        case Confirm(nodes, needed):
+            confirm(nodes, needed, context.deadline)
         case SetVoters(node, voters):
             attributes.set("voters", node, str(voters), Life.FOREVER)
         case SetWhy(node, ""):
@@ -135,20 +149,26 @@ def describe(change: Change) -> str:
             return f"status of {node} = {value}"
         case SetRecord(node, history):
             return f"timeline of {node} = {history}"
-        case PublishPosition(node, position, cut_for=cut_for):
-            return f"WAL position of {node} = {Published(position, cut_for)}"
+        case PublishPosition(node, published):
+            return f"WAL position of {node} = {published}"
         case ShowLocation(node, position):
             return f"xlog-loc of {node} = {position.lsn.padded()}"
         case WithdrawPosition(node):
             return f"WAL position of {node} withdrawn"
         case SetElection(node, value):
             return f"election on {node} = {value or 'over'}"
-        case SetPromotion(node, promotion):
-            return f"promotion of {node} = {promotion}"
+        case SetPromotion(node, promotion, proof=proof):
+            return f"promotion of {node} = {Stamp(promotion, proof)}"
         case RememberPromotion(promotion):
             return f"this node's file of the newest promotion = {promotion}"
         case SetKnown(node, promotion):
             return f"newest promotion known to {node} = {promotion}"
+        case CountLowering(node, count, promotion):
+            return f"records of {node} lowered under promotion {promotion.number} = {count}"
+        case SetMet(node, met):
+            return f"members seen by {node} = {' '.join(sorted(met))}"
+        case Confirm(nodes, needed):
+            return f"{needed} of {', '.join(nodes)} hold what was written"
         case SetVoters(node, voters):
             return f"voters on {node} = {voters}"
         case SetWhy(node, why):

@@ -65,9 +65,10 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
         # The file first: what it says now is in force in the session, or nobody has been told yet.
         written = context.files.synchronous() if context.parameters.rep_mode == "sync" else None
         state = _look_by_sql(context, pid, answer_by)
+        system = _system(context)
         if isinstance(state, Primary):
-            return replace(state, written=written)
-        return replace(state, link=both(context.files.link(), state.link))
+            return replace(state, written=written, system=system)
+        return replace(state, link=both(context.files.link(), state.link), system=system)
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.
         return Starting(pid, str(error))
@@ -93,6 +94,19 @@ def _look_by_sql(context: Context, pid: int, answer_by: Deadline) -> Primary | S
     )
     with open_owner_session(context, answer_by) as session:
         return look(session, context.pgdata, pid)
+
+
+def _system(context: Context) -> str:
+    """The system identifier of the data directory; "" where it cannot be read, or does not matter."""
+    if not context.replicates:
+        return ""
+    from pgsql_ra.postgres.promotion_file import system_identifier
+
+    try:
+        return str(system_identifier(context.pgdata))
+    except AgentError as error:
+        context.log.info(f"whose data these are could not be read: {error}")
+        return ""
 
 
 def both(written: Link, in_force: Link) -> Link:

@@ -138,13 +138,25 @@ def remember_promotion(context: Context) -> None:
 
 def whole_records(context: Context, server: Standby) -> Standby:
     """A standby that still replays, with the end of the last whole record that it has: what was received may end within
-    a record, and recovery does not get there. Where a promotion begins is compared with where its WAL ends ever after.
+    a record, and recovery does not get there. Where a promotion begins is compared with where its WAL ends ever after,
+    so an end that cannot be read is waited for: replay comes to it.
     """
     if server.unread is None:
         return server
     limit = context.deadline.within(context.deadline.remaining() / 3)
     found = look_ahead(context, replace(server, position=None), limit)
-    return found if isinstance(found, Standby) and found.position is not None else server
+    return found if isinstance(found, Standby) else replace(server, position=None)
+
+
+def withdraw_promotion(context: Context) -> None:
+    """As a node whose promotion was recorded and whose server has ended without having left recovery: it is taken back,
+    so that whoever holds as much may be promoted.
+    """
+    plan = promotion.withdraw(take_snapshot(context, Stopped()))
+    for change in plan.changes:
+        apply(context, change)
+    if plan.stalled:
+        context.log.warning(plan.stalled)
 
 
 def prepare_promotion(context: Context) -> ServerState:
@@ -165,6 +177,9 @@ def prepare_promotion(context: Context) -> ServerState:
         if plan.refusal or plan.waiting_for:
             raise NotSafe(f"not promoted: {plan.refusal or 'waited in vain for ' + plan.waiting_for}")
         if not plan.changes:
+            last_look = take_snapshot(context, server)
+            for change in promotion.confirmation(last_look).changes:
+                apply(context, change)
             return server
         # Not promoted in the look that wrote the records: one has to see them stand, with quorum still there.
         limit.pause("the records of all nodes to stand", 0.02)

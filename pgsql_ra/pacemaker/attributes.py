@@ -7,7 +7,7 @@ attrd_updater, because crm_attribute silently writes the CIB's status section wh
 then wipes it out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded
@@ -51,6 +51,12 @@ class Attributes:
         A value in the CIB would make Pacemaker abort the promotion under way and begin it again.
         """
         run([*self._private(name, node), f"--update={value}"], self._deadline)
+
+    def set_privates(self, name: str, nodes: Sequence[str], value: str) -> None:
+        """The same for several nodes at once. attrd keeps what is said of a node as long as it runs *there*, also when
+        the node that said it is gone.
+        """
+        run_together([[*self._private(name, node), f"--update={value}"] for node in nodes], self._deadline)
 
     def empty_private(self, node: str, *names: str) -> None:
         """Empty private attributes of a node (attrd keeps their names)."""

@@ -14,13 +14,13 @@ from lxml import etree
 from pgsql_ra.ocf import ClusterFailure, Deadline
 from pgsql_ra.pacemaker.command import execute
 from pgsql_ra.replication.lsn import History
-from pgsql_ra.replication.record import Promotion, Published
+from pgsql_ra.replication.record import Promotion, Published, Stamp
 from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role, Voters
 
 T = TypeVar("T")
 
 DEFAULT_PRIORITY: Final = 1
-PRIVATE: Final = ("position", "election", "known")
+PRIVATE: Final = ("position", "election", "known", "met")
 """Attributes that attrd alone knows."""
 Private = Mapping[str, Mapping[str, str]]
 """Their values, by attribute and node."""
@@ -86,11 +86,12 @@ def _node(
 ) -> NodeState:
     values = _values(node.iterfind("instance_attributes/nvpair"))
     own = {name: by_node.get(str(node.get("uname")).lower(), "") for name, by_node in private.items()}
-    role = Role.STOPPED
+    role = Role.UNKNOWN
     if state is not None:
         values |= _values(state.iterfind("transient_attributes/instance_attributes/nvpair"))
         role = _role(state, resource)
     published = _read(Published.parse, own.get("position", ""))
+    stamp = _read(Stamp.parse, values.get(f"{resource}-promotion", ""))
     return NodeState(
         name=str(node.get("uname")),
         membership=_membership(state, fencing),
@@ -100,9 +101,13 @@ def _node(
         score=values.get(f"master-{resource}", ""),
         position=published.position if published else None,
         cut_for=published.cut_for if published else 0,
+        system=published.system if published else "",
+        went_back=published.went_back if published else False,
         record=_read(History.parse, values.get(f"{resource}-timeline", "")),
-        promotion=_read(Promotion.parse, values.get(f"{resource}-promotion", "")),
+        promotion=stamp.promotion if stamp else None,
+        proof=stamp.proof if stamp else None,
         known=_read(Promotion.parse, own.get("known", "")),
+        met=frozenset(own.get("met", "").lower().split()),
         voters=_read(Voters.parse, values.get(f"{resource}-voters", "")),
         priority=_priority(values.get(f"{resource}-priority", "")),
         why=values.get(f"{resource}-not-promoted", ""),
@@ -163,7 +168,7 @@ def _role(state: etree._Element, resource: str) -> Role:
 
     A recurring monitor is no such operation: when it finds another role, Pacemaker first acts, and that is recorded.
     """
-    role, last = Role.STOPPED, -1
+    role, last = Role.UNKNOWN, -1
     for history in state.iterfind("lrm/lrm_resources/lrm_resource"):
         if str(history.get("id")).partition(":")[0] != resource:
             continue

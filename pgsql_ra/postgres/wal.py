@@ -13,6 +13,7 @@ _PAGE_BYTES = tuple(1024 << power for power in range(7))
 """XLOG_BLCKSZ is chosen when PostgreSQL is built (--with-wal-blocksize)."""
 _SHORT_HEADER, _LONG_HEADER = 24, 40
 """SizeOfXLogShortPHD, and SizeOfXLogLongPHD in the first page of a segment."""
+_HISTORY = re.compile(r"^([0-9A-F]{8})\.history$")
 _SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{16})(\.partial)?$")
 
 
@@ -85,6 +86,12 @@ def timeline_at(pgdata: str, end: Lsn, segment_bytes: int) -> int:
 def has_history(pgdata: str, timeline: int) -> bool:
     """Whether the history file of this timeline is in pg_wal."""
     return os.path.exists(os.path.join(pgdata, "pg_wal", f"{timeline:08X}.history"))
+
+
+def highest_timeline(pgdata: str) -> int:
+    """The highest timeline of which pg_wal holds a history file; 1 if it holds none."""
+    found = (_HISTORY.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
+    return max((int(match[1], 16) for match in found if match), default=1)
 
 
 def page_bytes(pgdata: str) -> int:

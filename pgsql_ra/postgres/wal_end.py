@@ -20,13 +20,14 @@ from pgsql_ra.postgres.wal import (
     timeline_at,
 )
 from pgsql_ra.replication.lsn import History, Lsn, Position
-from pgsql_ra.replication.record import PARTIAL_RECORD_BYTES
 from pgsql_ra.replication.snapshot import Unread
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
 QUIET_VERSION = 13
+PARTIAL_RECORD_BYTES = 16 << 20
+"""More than the beginning of a record that was received without its end: a whole segment."""
 _PLACE = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
 _RECORD = re.compile(r"len \(rec/tot\): *\d+/ *(\d+), .*\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), .*\bdesc: (\w+)")
 _NO_RECORD = "could not find a valid record after"

@@ -16,6 +16,7 @@ The law (SAFETY: "Election", "Promotion").
 from collections.abc import Iterator
 
 from pgsql_ra.replication.lsn import Order, Position
+from pgsql_ra.replication.primary import is_member
 from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot, Standby, Voters
 from pgsql_ra.replication.status import LATEST, may_be_promoted
 
@@ -23,9 +24,11 @@ from pgsql_ra.replication.status import LATEST, may_be_promoted
 class Candidate:
     """A node and where its WAL ends."""
 
-    def __init__(self, node: NodeState, position: Position) -> None:
+    def __init__(self, node: NodeState, position: Position, system: str = "") -> None:
+        """`system` is the identifier of the database that it holds."""
         self.node = node
         self.position = position
+        self.system = system or node.system
 
     def holds_all_of(self, other: "Candidate") -> bool:
         """Whether it has at least what the other one has."""
@@ -37,6 +40,15 @@ class Candidate:
         Positions on different timelines prove nothing: one of them may be left over from an earlier election.
         """
         return self.position.timeline == other.position.timeline and self.holds_all_of(other)
+
+    @property
+    def keeps_its_proof(self) -> bool:
+        """Whether it still is what its record was made of."""
+        proof = self.node.proof
+        if proof is None:
+            return True
+        is_other = bool(proof.system and self.system and proof.system != self.system)
+        return not is_other and self.position.lsn >= proof.flushed
 
     def is_given_up_by(self, other: "Candidate") -> bool:
         """Whether it is on a branch that the other one's history gave up."""
@@ -63,7 +75,8 @@ def standbys(snapshot: Snapshot) -> Iterator[NodeState]:
 
 def heard_by(snapshot: Snapshot, position: Position) -> Heard:
     """Everybody who was heard, this node by its server and not by its attribute."""
-    heard = {snapshot.own.key: Candidate(snapshot.own, position)}
+    system = snapshot.server.system if isinstance(snapshot.server, Standby) else ""
+    heard = {snapshot.own.key: Candidate(snapshot.own, position, system)}
     for node in standbys(snapshot):
         if node.key != snapshot.own.key and node.position is not None:
             heard[node.key] = Candidate(node, node.position)
@@ -91,7 +104,7 @@ def not_cut_off(snapshot: Snapshot, position: Position) -> list[NodeState]:
         and (
             counts(snapshot, node)
             or (quorum is not None and node.key in quorum.names)
-            or (snapshot.policy.mode is Mode.ASYNC and is_current(snapshot, node))
+            or (snapshot.policy.mode is Mode.ASYNC and has_followed(snapshot, node))
         )
     ]
 
@@ -103,13 +116,28 @@ def counts(snapshot: Snapshot, node: NodeState) -> bool:
     promotion = snapshot.newest
     if promotion is not None and promotion.node == node.key:
         return True
+    if promotion is not None and promotion.is_void:
+        return has_followed(snapshot, node)  # if it holds what that one would have begun with (see `holders`)
     return is_current(snapshot, node) and may_be_promoted(node.data_status, snapshot.policy.mode)
 
 
 def is_current(snapshot: Snapshot, node: NodeState) -> bool:
-    """Whether what is recorded of it was said under the newest promotion."""
-    newest = snapshot.newest
-    return (node.promotion.number if node.promotion else 0) == (newest.number if newest else 0)
+    """Whether what is recorded of it was said under the newest promotion, and was not taken back since."""
+    newest, lowered = snapshot.newest, node.proof.lowered if node.proof else 0
+    if newest is None:
+        return node.promotion is None or node.promotion.number == 0
+    number = node.promotion.number if node.promotion else 0
+    return number == newest.number and lowered >= newest.times_lowered(node.key)
+
+
+def has_followed(snapshot: Snapshot, node: NodeState) -> bool:
+    """Whether its primary has seen it under the newest promotion, or it was that primary: only then can its position be
+    compared. If the newest one did not come about, one under which the last one was that did will do.
+    """
+    newest, number = snapshot.newest, node.promotion.number if node.promotion else 0
+    if newest is None:
+        return number == 0
+    return (newest.previous if newest.is_void else newest.number) <= number <= newest.number
 
 
 def voters(snapshot: Snapshot) -> Voters | None:
@@ -118,7 +146,9 @@ def voters(snapshot: Snapshot) -> Voters | None:
     primary = snapshot.cluster.node(promotion.node) if promotion else None
     if snapshot.policy.mode is Mode.ASYNC or promotion is None or primary is None or primary.voters is None:
         return None
-    return primary.voters if primary.voters.number == promotion.number and primary.voters.names else None
+    recorded = primary.voters
+    is_current = recorded.number == promotion.number and recorded.version >= promotion.times_lowered(primary.key)
+    return recorded if is_current and recorded.names else None
 
 
 def silent(snapshot: Snapshot) -> Iterator[NodeState]:
@@ -139,7 +169,7 @@ def silent(snapshot: Snapshot) -> Iterator[NodeState]:
 
 def _source_is_heard(snapshot: Snapshot) -> bool:
     promotion = snapshot.newest
-    if promotion is None:
+    if promotion is None or promotion.is_void:
         return False
     if promotion.node == snapshot.own.key:
         position = snapshot.server.position if isinstance(snapshot.server, Standby) else None
@@ -163,8 +193,18 @@ def holders(snapshot: Snapshot, heard: Heard) -> list[Candidate]:
         present = [heard[name] for name in quorum.names if name in heard]
         if len(present) >= quorum.needed:
             found += [one for one in present if all(one.holds_all_of(other) for other in present)]
-    # A directory that was replaced by an older copy holds less than its record says.
-    return [one for one in found if promotion is None or promotion.is_held_by(one.position)]
+    # A directory that was replaced by an older copy holds less than its record says, or another database.
+    held = [one for one in found if promotion is None or promotion.is_held_by(one.position)]
+    return [one for one in held if one.keeps_its_proof and not went_back(snapshot, one)]
+
+
+def went_back(snapshot: Snapshot, one: Candidate) -> bool:
+    """Whether its WAL ends before the place to which it went already: the data directory was replaced by an older copy,
+    about which no record knows. Only the node itself can tell.
+    """
+    if one.node.key != snapshot.own.key:
+        return one.node.went_back
+    return snapshot.held is not None and one.position.compare(snapshot.held) is Order.OLDER
 
 
 def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
@@ -180,7 +220,9 @@ def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
     eligible = {
         key: one
         for key, one in heard.items()
-        if one.node.priority > 0 and (one in proven or is_current(snapshot, one.node))
+        if one.node.priority > 0
+        and key in snapshot.policy.members
+        and (one in proven or has_followed(snapshot, one.node))
     }
     if snapshot.policy.mode is Mode.SYNC:
         eligible = {
@@ -207,6 +249,24 @@ def was_primary_last(snapshot: Snapshot, node: NodeState) -> bool:
     """Whether this node is the one that was promoted last."""
     promotion = snapshot.newest
     return node.data_status == LATEST if promotion is None else promotion.node == node.key
+
+
+def stranger_to(snapshot: Snapshot) -> tuple[str, ...]:
+    """Whom this node would have to have met before it may speak for the cluster: nobody, or some of its peers.
+
+    A node that boots alone knows what was true when it went down. Corosync's wait_for_all makes it wait for the others;
+    with no-quorum-policy=ignore, or wait_for_all=0, nothing does, and they may have gone on without it since, and have
+    died. So unless more than half of the copies are here, this node must have seen all the others since Pacemaker was
+    started on it: then it was there when they were lost.
+    """
+    own, promotion = snapshot.own, snapshot.newest
+    if promotion is None or (promotion.forced == promotion.number and promotion.node == own.key):
+        return ()  # nothing was ever promised, or a person has said that it may
+    peers = [name for name in snapshot.policy.peers if snapshot.cluster.node(name) is not None]
+    here = [name for name in peers if is_member(snapshot.cluster, name)]
+    if 2 * (1 + len(here)) > 1 + len(peers):
+        return ()
+    return tuple(name for name in peers if name not in here and name not in own.met)
 
 
 def takeover(snapshot: Snapshot, heard: Heard, promoted: str) -> Heard:
@@ -238,4 +298,6 @@ def has_begun(snapshot: Snapshot, position: Position) -> bool:
     Nobody else was promoted since (that promotion would be newer), and nothing was acknowledged.
     """
     promotion = snapshot.newest
-    return promotion is not None and promotion.node == snapshot.own.key and promotion.begin == position
+    if promotion is None or promotion.is_void or went_back(snapshot, Candidate(snapshot.own, position)):
+        return False
+    return promotion.node == snapshot.own.key and promotion.begin == position

@@ -3,10 +3,10 @@
 for its safety: each is acknowledged before the next is begun, and the first that fails ends the action.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgsql_ra.replication.lsn import History, Position
-from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.record import Promotion, Proof, Published
 from pgsql_ra.replication.snapshot import SynchronousStandbys, Voters
 
 
@@ -48,11 +48,14 @@ class SetRecord:
 
 @dataclass(frozen=True)
 class SetPromotion:
-    """Record under which promotion what is said of a node is said; on a primary, its own (`<resource>-promotion`)."""
+    """Record under which promotion what is said of a node is said, and on what that rests; on a primary, its own
+    (`<resource>-promotion`).
+    """
 
     node: str
     promotion: Promotion
     because: str
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,46 @@ class SetKnown:
 
 
 @dataclass(frozen=True)
+class CountLowering:
+    """The record of `node` is about to be lowered, as the `count`-th time under `promotion`: this node keeps that in
+    its file, and `hearers` (this node among them) know it, whatever becomes of the CIB or of this node.
+    """
+
+    node: str
+    count: int
+    promotion: Promotion
+    hearers: tuple[str, ...]
+    because: str
+
+    @property
+    def knowledge(self) -> Promotion:
+        """The promotion, with this count."""
+        return replace(self.promotion, begin=None, lowered=((self.node, self.count),))
+
+
+@dataclass(frozen=True)
+class SetMet:
+    """Say whom this node has seen since Pacemaker was started on it (`<resource>-met`)."""
+
+    node: str
+    met: frozenset[str]
+    because: str
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """Read the CIB of other nodes: at least `needed` of them must hold everything that was written before.
+
+    A write is acknowledged by this node's own CIB. Whether it reached anybody else is not known while a cut of the
+    network has not been noticed yet (corosync's token timeout): what must not be lost with this node is read back.
+    """
+
+    nodes: tuple[str, ...]
+    needed: int
+    because: str
+
+
+@dataclass(frozen=True)
 class SetVoters:
     """Record how many of which standbys must be heard before one of them is promoted (`<resource>-voters`)."""
 
@@ -83,14 +126,11 @@ class SetVoters:
 
 @dataclass(frozen=True)
 class PublishPosition:
-    """Tell the cluster where this node's WAL ends, for good if receiving was stopped for a promotion: `cut_for` is its
-    number, 0 if the WAL may still grow.
-    """
+    """Tell the cluster where this node's WAL ends, and whether that is for good."""
 
     node: str
-    position: Position
+    published: Published
     because: str
-    cut_for: int = 0
 
 
 @dataclass(frozen=True)
@@ -204,6 +244,9 @@ Change = (
     | SetPromotion
     | RememberPromotion
     | SetKnown
+    | CountLowering
+    | SetMet
+    | Confirm
     | SetVoters
     | PublishPosition
     | ShowLocation

@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from pgsql_ra.replication.candidates import Heard, best, heard_by, holders, silent, standbys, takeover
+from pgsql_ra.replication.candidates import (
+    Candidate,
+    Heard,
+    best,
+    heard_by,
+    holders,
+    silent,
+    standbys,
+    stranger_to,
+    takeover,
+    went_back,
+)
 from pgsql_ra.replication.changes import (
     Change,
     Plan,
@@ -26,7 +37,8 @@ from pgsql_ra.replication.changes import (
     WithdrawPosition,
 )
 from pgsql_ra.replication.primary import other_primaries, remember
-from pgsql_ra.replication.reasons import ADVICE, line, why_nobody
+from pgsql_ra.replication.reasons import ADVICE, line, why_nobody, why_stranger
+from pgsql_ra.replication.record import Published
 from pgsql_ra.replication.rejoin import beyond_fork
 from pgsql_ra.replication.snapshot import Link, NodeState, Snapshot, Standby
 from pgsql_ra.replication.status import (
@@ -75,6 +87,8 @@ def elect(snapshot: Snapshot, server: Standby) -> Plan:
         alone.append(SetElection(own.name, "", "its promotion was given up"))
     if not snapshot.cluster.may_decide:
         return Plan(tuple(alone), stalled="no quorum: nobody is elected")
+    if unmet := stranger_to(snapshot):
+        return Plan((*alone, *_explain(snapshot, why_stranger(unmet))), stalled=why_stranger(unmet))
     if server.position is None:
         return Plan(tuple(alone), waiting_for="the server to have read all of its own WAL")
     changes: list[Change] = [*alone]
@@ -137,10 +151,13 @@ def has_stopped(server: Standby) -> bool:
 
 def _publish(snapshot: Snapshot, server: Standby, because: str) -> Iterator[Change]:
     """Where this node's WAL ends, and whether that is for good."""
-    own = snapshot.own
+    if server.position is None:
+        return
+    own, position = snapshot.own, server.position
+    is_older = went_back(snapshot, Candidate(own, position))
     cut_for = snapshot.next_number if has_stopped(server) else 0
-    if server.position is not None and (own.position != server.position or own.cut_for != cut_for):
-        yield PublishPosition(own.name, server.position, because, cut_for)
+    if (own.position, own.cut_for, own.went_back) != (position, cut_for, is_older):
+        yield PublishPosition(own.name, Published(position, cut_for, server.system, is_older), because)
 
 
 _PROMOTES: Final = "promotes "

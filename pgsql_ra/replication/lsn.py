@@ -133,6 +133,13 @@ class Position:
         return fork is not None and self.lsn <= fork
 
 
+def furthest(held: Position | None, now: Position) -> Position:
+    """How far a copy's WAL has gone, when it was seen to go to `held` before. A copy that was rewound or replaced is on
+    another branch, and begins anew; one that ends earlier on the same branch is an older one, which changes nothing.
+    """
+    return held if held is not None and now.compare(held) in (Order.OLDER, Order.EQUAL) else now
+
+
 def _by_lsn(first: Lsn, second: Lsn) -> Order:
     if first == second:
         return Order.EQUAL

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from pgsql_ra.replication.changes import (
     Change,
+    CountLowering,
     EndWalsender,
     SetDataStatus,
     SetPromotion,
@@ -12,8 +13,17 @@ from pgsql_ra.replication.changes import (
     SetStatus,
     WithdrawPosition,
 )
-from pgsql_ra.replication.record import Promotion
-from pgsql_ra.replication.snapshot import Membership, NodeState, Primary, ReplicationState, Snapshot, SyncState
+from pgsql_ra.replication.lsn import Lsn
+from pgsql_ra.replication.record import Promotion, Proof
+from pgsql_ra.replication.snapshot import (
+    ClusterState,
+    Membership,
+    NodeState,
+    Primary,
+    ReplicationState,
+    Snapshot,
+    SyncState,
+)
 from pgsql_ra.replication.status import (
     DISCONNECT,
     SCORE_NEVER,
@@ -27,6 +37,11 @@ from pgsql_ra.replication.status import (
     standby_score,
     standby_status,
 )
+
+
+def members(cluster: ClusterState) -> tuple[str, ...]:
+    """Every node on which Pacemaker runs in this partition: they hear what is said here."""
+    return tuple(node.name for node in cluster.nodes if node.membership is Membership.MEMBER)
 
 
 class Peer:
@@ -51,12 +66,26 @@ class Peer:
         self.mode = snapshot.policy.mode
         # Whether anybody might take its record for a permission, and whether it was made under this promotion.
         self.is_promotable = may_be_promoted(self.node.data_status, self.mode)
-        self.is_proven = self.is_promotable and promotion.is_same(self.node.promotion)
+        self.times_lowered = promotion.times_lowered(name)
+        self.is_proven = self.is_promotable and self._is_current and not self._went_back
+        self.system = server.system
+        self.hearers = members(snapshot.cluster)
 
     @property
     def flushed(self) -> int:
         """Up to where it has flushed what it received; -1 if that is not known."""
         return -1 if self.row is None or self.row.flush is None else int(self.row.flush)
+
+    @property
+    def _is_current(self) -> bool:
+        """Whether its record was made under this promotion, and was not lowered since."""
+        lowered = self.node.proof.lowered if self.node.proof else 0
+        return self.promotion.is_same(self.node.promotion) and lowered >= self.times_lowered
+
+    @property
+    def _went_back(self) -> bool:
+        """Whether it holds less than when its record was made: its data directory was replaced by an older one."""
+        return self.streams and self.node.proof is not None and 0 <= self.flushed < self.node.proof.flushed
 
     @property
     def is_synchronous(self) -> bool:
@@ -92,20 +121,22 @@ class Peer:
                     yield EndWalsender(row.pid, f"{self.name} has another connection")
 
     def say(self, value: str, score: str) -> Iterator[Change]:
-        """Bring its attributes to what they should be. Lowering goes score, record, number; raising the reverse.
+        """Bring its attributes to what they should be. Lowering goes count, score, record, number; raising the reverse.
 
-        The number is that of the promotion under which the record is made: only with the newest one it counts.
+        The number is that of the promotion under which the record is made: only with the newest one it counts, and
+        only until the next time that it is lowered.
         """
         because = self._reason(value)
         scores = tuple(self._set_score(score, because))
-        stamps = tuple(self._stamp(because))
         record: tuple[Change, ...] = ()
         if self.node.data_status != value:
             record = (SetDataStatus(self.node.name, value, because),)
         if may_be_promoted(value, self.mode):
-            record = (*stamps, *record)
-        elif self.row is not None:
-            record = (*record, *stamps)
+            record = (*(() if self.is_proven else self._prove(because)), *record)
+        else:
+            yield from self._count(because)
+            if self.row is not None:
+                record = (*record, *self._stamp(because))
         yield from (*scores, *record) if score_value(score) < 0 else (*record, *scores)
         if self.row is None or self.node.status in (STATUS_STOPPED, STATUS_UNKNOWN):
             return  # what the node says of itself stands
@@ -126,6 +157,18 @@ class Peer:
         if self.node.membership is Membership.CLEAN:
             for row in self.rows:
                 yield EndWalsender(row.pid, f"{self.name} is {self.node.membership.value}")
+
+    def _count(self, because: str) -> Iterator[Change]:
+        """A record that counts now is about to be taken back."""
+        if self.is_promotable and self._is_current:
+            count = self.times_lowered + 1
+            yield CountLowering(self.name, count, self.promotion, self.hearers, because)
+
+    def _prove(self, because: str) -> Iterator[Change]:
+        proof = Proof(self.times_lowered, Lsn(max(0, self.flushed)), self.system)
+        if self.node.proof != proof or not self.promotion.is_same(self.node.promotion):
+            stamp = Promotion(self.promotion.number, self.promotion.node)
+            yield SetPromotion(self.node.name, stamp, because, proof)
 
     def _stamp(self, because: str) -> Iterator[Change]:
         if not self.promotion.is_same(self.node.promotion):

@@ -21,6 +21,7 @@ from pgsql_ra.replication.changes import (
     SetDataStatus,
     SetElection,
     SetKnown,
+    SetMet,
     SetPromotion,
     SetRecord,
     SetScore,
@@ -30,7 +31,7 @@ from pgsql_ra.replication.changes import (
 )
 from pgsql_ra.replication.peer import Peer
 from pgsql_ra.replication.quorum import drop_voters, wait_for_any
-from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.record import Promotion, after
 from pgsql_ra.replication.slots import keep_slots
 from pgsql_ra.replication.snapshot import (
     ClusterState,
@@ -55,13 +56,17 @@ from pgsql_ra.replication.synchronous import wait_for_each
 
 
 def other_primaries(cluster: ClusterState, own: str) -> tuple[str, ...]:
-    """Names of the other member nodes on which this resource runs as a primary."""
+    """Names of the other member nodes on which this resource runs as a primary.
+
+    By its status, too: its monitor has seen that, whatever Pacemaker has recorded. But a status that was left behind,
+    because the last write of a stop was refused, is not stronger than Pacemaker's record of that stop.
+    """
     return tuple(
         node.name
         for node in cluster.nodes
         if node.key != own
         and node.membership is Membership.MEMBER
-        and (node.role is Role.PROMOTED or node.status == STATUS_PRIMARY)
+        and (node.role is Role.PROMOTED or (node.status == STATUS_PRIMARY and node.role is not Role.STOPPED))
     )
 
 
@@ -147,9 +152,13 @@ def _own_promotion(snapshot: Snapshot, server: Primary) -> Promotion:
     (another agent, an administrator): it counts as promoted now, because it takes commits.
     """
     newest = snapshot.newest
-    if newest is not None and newest.node == snapshot.own.key and not snapshot.contradiction:
+    if newest is None:
+        return Promotion(1, snapshot.own.key, server.position)
+    if newest.node == snapshot.own.key and not newest.is_void and not snapshot.contradiction:
         return newest
-    return Promotion((newest.number if newest else 0) + 1, snapshot.own.key, server.position)
+    # By no rule of ours: what other copies hold may have been acknowledged, as after an administrator's word.
+    number = newest.number + 1
+    return Promotion(number, snapshot.own.key, server.position, forced=number, after=after(newest))
 
 
 def _own(snapshot: Snapshot, server: Primary, promotion: Promotion) -> Iterator[Change]:
@@ -157,7 +166,7 @@ def _own(snapshot: Snapshot, server: Primary, promotion: Promotion) -> Iterator[
     own = snapshot.own
     because = "this server is the primary"
     if not promotion.is_same(own.promotion):
-        yield SetPromotion(own.name, promotion, because)
+        yield SetPromotion(own.name, replace(promotion, lowered=()), because)
     if own.data_status != LATEST:
         yield SetDataStatus(own.name, LATEST, because)
     if own.record != server.position.history:
@@ -175,14 +184,23 @@ def _own(snapshot: Snapshot, server: Primary, promotion: Promotion) -> Iterator[
 
 
 def remember(snapshot: Snapshot, promotion: Promotion | None) -> Iterator[Change]:
-    """This node keeps the newest promotion in its file, and the cluster is told that it does."""
+    """This node keeps the newest promotion in its file, and the cluster is told that it does; and whom it has met."""
+    met = snapshot.own.met | {name for name in snapshot.policy.peers if is_member(snapshot.cluster, name)}
+    if met != snapshot.own.met:
+        yield SetMet(snapshot.own.name, met, "they are members now")
     if promotion is None:
         return
     because = f"the newest promotion is number {promotion.number}, of {promotion.node}"
-    if not promotion.is_same(snapshot.remembered):
+    if not promotion.is_known_by(snapshot.remembered):
         yield RememberPromotion(promotion, because)
-    if not promotion.is_same(snapshot.own.known):
-        yield SetKnown(snapshot.own.name, Promotion(promotion.number, promotion.node), because)
+    if not promotion.is_known_by(snapshot.own.known):
+        yield SetKnown(snapshot.own.name, replace(promotion, begin=None), because)
+
+
+def is_member(cluster: ClusterState, name: str) -> bool:
+    """Whether Pacemaker runs on this node, in the same partition."""
+    node = cluster.node(name)
+    return node is not None and node.membership is Membership.MEMBER
 
 
 def _score(node: NodeState, score: str, because: str) -> Iterator[Change]:

@@ -14,9 +14,10 @@ as long as k others stream.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from pgsql_ra.replication.changes import Change, Plan, ProvokeReply, SetVoters
-from pgsql_ra.replication.peer import Peer
+from pgsql_ra.replication.changes import Change, CountLowering, Plan, ProvokeReply, SetVoters
+from pgsql_ra.replication.peer import Peer, members
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import Degrading, Primary, Snapshot, SynchronousStandbys, Voters
 from pgsql_ra.replication.status import STREAMING_QUORUM
@@ -35,19 +36,28 @@ def wait_for_any(
         return Plan(tidy, stalled=f"{because}, so what commits wait for is left as it is")
     wanted = _wanted(snapshot, peers)
     if not is_in_file_and_force(server, wanted):
-        before = _before_the_change(snapshot, peers, wanted, recorded)
+        before = _before_the_change(snapshot, peers, wanted, recorded, promotion)
         if before:
             return Plan((*tidy, *before), "the records that have to stand before commits wait for others")
-        return Plan((*tidy, *switch(server, wanted)), "the setting that says for whom commits wait")
-    return _after_the_change(snapshot, server, tidy, peers, recorded)
+        return Plan((*tidy, *switch(snapshot, server, wanted)), "the setting that says for whom commits wait")
+    return _after_the_change(snapshot, server, tidy, peers, recorded, promotion)
 
 
 def voters_of(snapshot: Snapshot, promotion: Promotion) -> Voters:
-    """What this primary has recorded; nobody if that was under another promotion."""
+    """What this primary has recorded; nobody if that was under another promotion, or is an older version."""
     recorded = snapshot.own.voters
     if recorded is None or recorded.number != promotion.number:
         return Voters(promotion.number, 1, ())
+    if recorded.version < promotion.times_lowered(snapshot.own.key):
+        return Voters(promotion.number, 1, ())
     return recorded
+
+
+def _record(snapshot: Snapshot, promotion: Promotion, voters: Voters, because: str) -> Iterator[Change]:
+    """Other voters are recorded; before that everybody hears that those who are recorded now do not count any more."""
+    own, version = snapshot.own, promotion.times_lowered(snapshot.own.key) + 1
+    yield CountLowering(own.key, version, promotion, members(snapshot.cluster), because)
+    yield SetVoters(own.name, replace(voters, version=version), because)
 
 
 def drop_voters(snapshot: Snapshot, promotion: Promotion) -> tuple[Change, ...]:
@@ -55,7 +65,8 @@ def drop_voters(snapshot: Snapshot, promotion: Promotion) -> tuple[Change, ...]:
     recorded = voters_of(snapshot, promotion)
     if not recorded.names:
         return ()
-    return (SetVoters(snapshot.own.name, Voters(promotion.number, 1, ()), "commits wait for chosen standbys now"),)
+    nobody = Voters(promotion.number, 1, ())
+    return tuple(_record(snapshot, promotion, nobody, "commits wait for chosen standbys now"))
 
 
 def _wanted(snapshot: Snapshot, peers: tuple[Peer, ...]) -> SynchronousStandbys:
@@ -67,33 +78,40 @@ def _wanted(snapshot: Snapshot, peers: tuple[Peer, ...]) -> SynchronousStandbys:
 
 
 def _before_the_change(
-    snapshot: Snapshot, peers: tuple[Peer, ...], wanted: SynchronousStandbys, recorded: Voters
+    snapshot: Snapshot, peers: tuple[Peer, ...], wanted: SynchronousStandbys, recorded: Voters, promotion: Promotion
 ) -> list[Change]:
     """What has to stand before the setting is changed. Empty when it does."""
     changes: list[Change] = []
     for peer in peers:
         if peer.name not in recorded.names or peer.name not in wanted.names or peer.is_promotable:
             changes += _say_not_a_voter(peer)
-    return [*changes, *_weaken(snapshot, recorded, wanted)]
+    return [*changes, *_weaken(snapshot, recorded, wanted, promotion)]
 
 
-def _weaken(snapshot: Snapshot, recorded: Voters, setting: SynchronousStandbys) -> Iterator[Change]:
+def _weaken(
+    snapshot: Snapshot, recorded: Voters, setting: SynchronousStandbys, promotion: Promotion
+) -> Iterator[Change]:
     """A record that holds for what was acknowledged before and for what is acknowledged by this setting."""
     stay = tuple(name for name in recorded.names if name in setting.names)
-    between = Voters(recorded.number, max(recorded.needed, setting.may_lack + 1), stay)
+    between = replace(recorded, needed=max(recorded.needed, setting.may_lack + 1), names=stay)
     if recorded.names and recorded != between:
         because = f"commits wait for {setting.any_of} of {', '.join(setting.names) or 'nobody'}"
-        yield SetVoters(snapshot.own.name, between, because)
+        yield from _record(snapshot, promotion, between, because)
 
 
 def _after_the_change(
-    snapshot: Snapshot, server: Primary, tidy: tuple[Change, ...], peers: tuple[Peer, ...], recorded: Voters
+    snapshot: Snapshot,
+    server: Primary,
+    tidy: tuple[Change, ...],
+    peers: tuple[Peer, ...],
+    recorded: Voters,
+    promotion: Promotion,
 ) -> Plan:
     setting = server.synchronous
     target = Voters(recorded.number, setting.may_lack + 1, setting.names)
     named = [peer for peer in peers if peer.is_named]
     others = [change for peer in peers if not peer.is_named for change in _say_not_a_voter(peer)]
-    changes = (*tidy, *others, *_weaken(snapshot, recorded, setting))
+    changes = (*tidy, *others, *_weaken(snapshot, recorded, setting, promotion))
     voters = tuple(change for peer in named for change in peer.say(STREAMING_QUORUM, peer.score))
     if not named:
         return Plan(changes)
@@ -113,7 +131,7 @@ def _after_the_change(
     if late:
         return Plan(changes, f"{', '.join(late)} to flush what was committed before commits waited for it")
     because = f"commits wait for {setting.any_of} of {names}"
-    return Plan((*changes, SetVoters(snapshot.own.name, target, because), *voters))
+    return Plan((*changes, *_record(snapshot, promotion, target, because), *voters))
 
 
 def _say_not_a_voter(peer: Peer) -> tuple[Change, ...]:

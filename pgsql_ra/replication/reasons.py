@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Why a node is not promoted, in sentences for a person who has to decide what to do about it."""
 
-from pgsql_ra.replication.candidates import Heard, best, counts, holders, is_current, voters
+from pgsql_ra.replication.candidates import (
+    Heard,
+    best,
+    counts,
+    has_followed,
+    holders,
+    is_current,
+    stranger_to,
+    voters,
+    went_back,
+)
 from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot
 from pgsql_ra.replication.status import LAGGING
 
@@ -19,12 +29,25 @@ def why_nobody(snapshot: Snapshot, heard: Heard) -> str:
     return f"{SEE}: {snapshot.own.name}: {why_not(snapshot, snapshot.own, heard)}. {ADVICE}"
 
 
+def why_stranger(unmet: tuple[str, ...]) -> str:
+    """Why a node that has booted alone is not promoted."""
+    names = ", ".join(unmet)
+    return (
+        f"{SEE}: {names} was not seen since Pacemaker was started here, and may have gone on without this node."
+        f" Start it, or if it is gone for ever: pgsql-ra allow NODE"
+    )
+
+
 def why_not(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
     """Why this node is not promoted; "" if nothing speaks against it."""
     if node.membership is not Membership.MEMBER:
         return f"the node is {node.membership.value}"
     if node.role is not Role.UNPROMOTED and node.key != snapshot.own.key:
         return "no standby runs there"
+    if node.key not in snapshot.policy.members:
+        return "it is not in node_list"
+    if node.key == snapshot.own.key and (unmet := stranger_to(snapshot)):
+        return why_stranger(unmet).removeprefix(f"{SEE}: ")
     if node.priority == 0:
         return "its priority is 0, the administrator's word that it is never promoted"
     candidate = heard.get(node.key)
@@ -44,10 +67,18 @@ def _what_its_record_says(snapshot: Snapshot, node: NodeState, heard: Heard) -> 
     promotion, quorum = snapshot.newest, voters(snapshot)
     if promotion is not None and counts(snapshot, node) and not promotion.is_held_by(heard[node.key].position):
         return f"its WAL ends before promotion {promotion.number} began: the directory was replaced by an older copy"
+    if went_back(snapshot, heard[node.key]):
+        return "its WAL had gone further already: the directory was replaced by an older copy"
+    if counts(snapshot, node) and not heard[node.key].keeps_its_proof:
+        return f"it holds less than it was recorded with ({node.proof}): the directory was replaced by an older copy"
     if quorum is not None and node.key in quorum.names:
         present = [name for name in quorum.names if name in heard]
         return f"{len(present)} of its voters are heard, {quorum.needed} of {' '.join(quorum.names)} are needed"
     recorded = node.data_status or "empty"
+    if promotion is not None and has_followed(snapshot, node) and not is_current(snapshot, node):
+        return (
+            f"{promotion.node} went on without it after it was recorded as {recorded}: it may lack acknowledged commits"
+        )
     if promotion is not None and not is_current(snapshot, node):
         return (
             f"its record ({recorded}) is older than promotion {promotion.number}, which {promotion.node} had: it may"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
-from pgsql_ra.replication.record import Promotion, contradiction, newest
+from pgsql_ra.replication.record import Promotion, Proof, contradiction, newest
 
 
 class Mode(Enum):
@@ -60,6 +60,8 @@ class Role(Enum):
     PROMOTED = "promoted"
     UNPROMOTED = "unpromoted"
     STOPPED = "stopped"
+    UNKNOWN = "unknown"
+    """Nothing is recorded: it never ran there, or somebody has cleaned that up."""
 
 
 class ReplicationState(Enum):
@@ -168,6 +170,8 @@ class Standby:
     link: Link = Link.OPEN
     receiver: int = 0
     """The process of its WAL receiver, 0 if there is none."""
+    system: str = ""
+    """PostgreSQL's system identifier; "" if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -194,27 +198,34 @@ class SynchronousStandbys:
 class Voters:
     """Recorded for the quorum method: whoever hears `needed` of `names` and takes the newest lacks no commit that was
     acknowledged under promotion `number`. Without names, nobody is promoted by quorum.
+
+    `version` counts the changes of the record under one promotion, as other records count how often they were lowered
+    (see record.py): an older version does not count.
     """
 
     number: int
     needed: int
     names: tuple[str, ...]
+    version: int = 0
 
     @classmethod
     def parse(cls, text: str) -> "Voters":
-        """Read `7: 2 of node2 node3`. ValueError if it is something else.
+        """Read `7: 2 of node2 node3` or, as its third version, `7.3: 2 of node2 node3`. ValueError if it is something
+        else.
 
-        >>> str(Voters.parse("7: 2 of node2 node3"))
-        '7: 2 of node2 node3'
+        >>> str(Voters.parse("7.3: 2 of node2 node3"))
+        '7.3: 2 of node2 node3'
         """
-        number, _, rest = text.strip().partition(":")
+        numbers, _, rest = text.strip().partition(":")
+        number, dot, version = numbers.partition(".")
         needed, word, *names = rest.split() or [""]
         if word != "of":
             raise ValueError(f"not a number of voters: {text!r}")
-        return cls(int(number), int(needed), tuple(name.lower() for name in names))
+        return cls(int(number), int(needed), tuple(name.lower() for name in names), int(version) if dot else 0)
 
     def __str__(self) -> str:
-        return f"{self.number}: {self.needed} of {' '.join(self.names)}".rstrip()
+        version = f".{self.version}" if self.version else ""
+        return f"{self.number}{version}: {self.needed} of {' '.join(self.names)}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -233,6 +244,8 @@ class Primary:
     settled: bool = False
     walsenders: tuple[Walsender, ...] = ()
     slots: tuple[Slot, ...] = ()
+    system: str = ""
+    """PostgreSQL's system identifier; "" if it is not known."""
 
 
 ServerState = Stopped | Unresponsive | Starting | Standby | Primary
@@ -253,14 +266,22 @@ class NodeState:
     """The number of the promotion for which it had stopped receiving when it published the position, so that this is
     where its WAL ends for good; 0: it may still grow.
     """
+    system: str = ""
+    """The system identifier of the database in which it published the position; "" if it does not say."""
+    went_back: bool = False
+    """It says that its WAL had gone further already: its data directory was replaced by an older copy."""
     location: str = ""
     """The LSN of the position as the attribute `<resource>-xlog-loc` shows it to people during an election."""
     record: History | None = None
     """Its timelines when it was last promoted (permanent, written by that primary itself)."""
     promotion: Promotion | None = None
     """The promotion under which this node's data-status was said; on the primary its own (permanent)."""
+    proof: Proof | None = None
+    """What its data-status rests on; None on the primary, and where nothing was proven (permanent)."""
     known: Promotion | None = None
-    """The newest promotion that this node has heard of, as it says itself."""
+    """The newest promotion that this node has heard of, and how often records were lowered under it."""
+    met: frozenset[str] = frozenset()
+    """Whom this node has seen as members since Pacemaker was started on it, as it says itself."""
     voters: Voters | None = None
     """On the primary: who may be promoted by the quorum method (permanent)."""
     priority: int = 1
@@ -343,6 +364,8 @@ class Snapshot:
     leaving: frozenset[str] = field(default_factory=frozenset)
     mark: Lsn | None = None
     remembered: Promotion | None = None
+    held: Position | None = None
+    """How far this node's WAL went when one of its monitors looked last, by its own file."""
 
     @property
     def promotions(self) -> tuple[Promotion | None, ...]:

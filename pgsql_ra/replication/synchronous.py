@@ -9,8 +9,8 @@ streams, and commits wait until somebody does.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pgsql_ra.replication.changes import Change, Plan, ProvokeReply, SetSynchronousStandbys
-from pgsql_ra.replication.peer import Peer
+from pgsql_ra.replication.changes import Change, Confirm, Plan, ProvokeReply, SetSynchronousStandbys
+from pgsql_ra.replication.peer import Peer, members
 from pgsql_ra.replication.snapshot import Degrading, Primary, ReplicationState, Snapshot, SynchronousStandbys
 from pgsql_ra.replication.status import STREAMING_SYNC
 
@@ -31,7 +31,7 @@ def wait_for_each(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], 
     ]
     wanted = SynchronousStandbys((*kept, *chosen, *held, *outside))
     if not is_in_file_and_force(server, wanted):
-        changes += switch(server, wanted)
+        changes += switch(snapshot, server, wanted)
         if wanted.names:
             waiting.append(f"the setting that makes commits wait for {', '.join(wanted.names)}")
         return Plan(tuple(changes), "; ".join(waiting), "; ".join(stalled))
@@ -80,9 +80,13 @@ def is_in_file_and_force(server: Primary, wanted: SynchronousStandbys) -> bool:
     return server.synchronous.is_like(wanted) and (server.written is None or server.written.is_like(wanted))
 
 
-def switch(server: Primary, wanted: SynchronousStandbys) -> Iterator[Change]:
-    """The change of the setting, and why."""
+def switch(snapshot: Snapshot, server: Primary, wanted: SynchronousStandbys) -> Iterator[Change]:
+    """The change of the setting, and why. Before commits go on without somebody, those who could promote that one must
+    have read that they may not.
+    """
     present = server.synchronous.names
+    if set(present) - set(wanted.names) or wanted.may_lack > server.synchronous.may_lack:
+        yield from confirm(snapshot, "commits are about to go on without some of those that they waited for")
     new = [name for name in wanted.names if name not in present]
     gone = [name for name in present if name not in wanted.names]
     if wanted.names:
@@ -91,6 +95,16 @@ def switch(server: Primary, wanted: SynchronousStandbys) -> Iterator[Change]:
         yield SetSynchronousStandbys(wanted, f"{because}: commits will wait for {many}{', '.join(wanted.names)}")
     else:
         yield SetSynchronousStandbys(wanted, f"{', '.join(present) or 'nobody'} is gone: commits wait for nobody")
+
+
+def confirm(snapshot: Snapshot, because: str) -> Iterator[Change]:
+    """What was written before stands on so many nodes that no other part of the cluster can decide without it: on more
+    than half of all nodes, or on all that are left when the rest are known to be down.
+    """
+    here = members(snapshot.cluster)
+    needed = min(len(here), len(snapshot.cluster.nodes) // 2 + 1) - 1
+    if needed > 0:
+        yield Confirm(tuple(name for name in here if name.lower() != snapshot.own.key), needed, because)
 
 
 def fill(names: tuple[str, ...], peers: tuple[Peer, ...], count: int) -> tuple[str, ...]:

@@ -166,7 +166,7 @@ def a_snapshot(
 
     What nodes do not say of promotions is what they would say in a calm cluster: a primary was made one by the first of
     them, what it said of its standbys was said under it, and this node knows the newest. Positions were published when
-    nothing was received any more, but for those of the nodes in `receiving`.
+    nothing was received any more, but for those of the nodes in `receiving`; and this node has met all the others.
     """
     names = tuple(members) if members is not None else tuple(node.key for node in cluster.nodes)
     policy = Policy(own, mode, names, rounds)
@@ -179,7 +179,8 @@ def a_snapshot(
         node if node.position is None or node.key in grows else replace(node, cut_for=snapshot.next_number)
         for node in cluster.nodes
     )
-    knowing = (replace(node, known=newest) if node.key == own else node for node in final)
+    met = frozenset(name for name in names if name != own)
+    knowing = (replace(node, known=newest, met=met) if node.key == own else node for node in final)
     return replace(snapshot, cluster=replace(cluster, nodes=tuple(knowing)), remembered=newest)
 
 

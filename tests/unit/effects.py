@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from pgsql_ra.replication.changes import (
     Change,
+    Confirm,
+    CountLowering,
     CreateSlot,
     DropSlot,
     EndWalsender,
@@ -18,6 +20,7 @@ from pgsql_ra.replication.changes import (
     SetDataStatus,
     SetElection,
     SetKnown,
+    SetMet,
     SetPromotion,
     SetReceiver,
     SetRecord,
@@ -30,11 +33,12 @@ from pgsql_ra.replication.changes import (
     StopReceiving,
     WithdrawPosition,
 )
-from pgsql_ra.replication.record import Published
+from pgsql_ra.replication.record import newest
 from pgsql_ra.replication.snapshot import ClusterState, Link, NodeState, Primary, ServerState, Snapshot, Standby
 
 NOT_ATTRIBUTES = (
     RememberPromotion,
+    Confirm,
     SetSynchronousStandbys,
     ProvokeReply,
     CreateSlot,
@@ -47,6 +51,9 @@ NOT_ATTRIBUTES = (
 
 def on_node(node: NodeState, change: Change) -> NodeState:
     """The node's attributes after a change; the same if it concerns another node, or no attribute."""
+    if isinstance(change, CountLowering):
+        heard = node.name in change.hearers
+        return replace(node, known=newest((node.known, change.knowledge))) if heard else node
     if isinstance(change, NOT_ATTRIBUTES) or change.node.lower() != node.key:
         return node
     match change:
@@ -58,20 +65,22 @@ def on_node(node: NodeState, change: Change) -> NodeState:
             return replace(node, status=value)
         case SetRecord(history=history):
             return replace(node, record=history)
-        case PublishPosition(position=position, cut_for=cut_for):
-            return replace(node, position=position, cut_for=cut_for)
+        case PublishPosition(published=published):
+            return replace(node, **published._asdict())
         case ShowLocation(position=position):
             return replace(node, location=position.lsn.padded())
         case WithdrawPosition():
-            return replace(node, position=None, cut_for=0, location="")
+            return replace(node, position=None, cut_for=0, system="", went_back=False, location="")
         case SetElection(value=value):
             return replace(node, election=value)
         case SetReceiver(value=value):
             return replace(node, receiver=value)
-        case SetPromotion(promotion=promotion):
-            return replace(node, promotion=promotion)
+        case SetPromotion(promotion=promotion, proof=proof):
+            return replace(node, promotion=promotion, proof=proof)
         case SetKnown(promotion=promotion):
             return replace(node, known=promotion)
+        case SetMet(met=met):
+            return replace(node, met=met)
         case SetVoters(voters=voters):
             return replace(node, voters=voters)
         case SetWhy(why=why):
@@ -104,12 +113,23 @@ def after(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:
             snapshot = replace(snapshot, mark=snapshot.server.position.lsn)
         if isinstance(change, RememberPromotion):
             snapshot = replace(snapshot, remembered=change.promotion)
+        if isinstance(change, CountLowering):
+            snapshot = replace(snapshot, remembered=newest((snapshot.remembered, change.knowledge)))
         snapshot = replace(
             snapshot,
             cluster=on_cluster(snapshot.cluster, change),
             server=on_server(snapshot.server, change),
         )
     return snapshot
+
+
+SAFEGUARDS = ("lowered", "confirm", "known", "met")
+"""What is counted, told and read back beside the changes that show (test_lowering.py)."""
+
+
+def visible(changes: Iterable[Change]) -> list[tuple[object, ...]]:
+    """The changes that show, without their reasons."""
+    return [change for change in map(bare, changes) if change[0] not in SAFEGUARDS]
 
 
 def bare(change: Change) -> tuple[object, ...]:
@@ -123,8 +143,8 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("status", node, value)
         case SetRecord(node, history):
             return ("timeline", node, str(history))
-        case PublishPosition(node, position, cut_for=cut_for):
-            return ("position", node, str(Published(position, cut_for)))
+        case PublishPosition(node, published):
+            return ("position", node, str(published))
         case ShowLocation(node, position):
             return ("location", node, position.lsn.padded())
         case WithdrawPosition(node):
@@ -143,8 +163,14 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("remember", "", str(promotion))
         case SetKnown(node, promotion):
             return ("known", node, str(promotion))
+        case CountLowering(node, count):
+            return ("lowered", node, count)
+        case SetMet(node, met):
+            return ("met", node, *sorted(met))
+        case Confirm(nodes, needed):
+            return ("confirm", needed, *nodes)
         case SetVoters(node, voters):
-            return ("voters", node, str(voters))
+            return ("voters", node, str(replace(voters, version=0)))
         case SetWhy(node, why):
             return ("why", node, why)
         case SetSynchronousStandbys(standbys):

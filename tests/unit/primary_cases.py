@@ -5,7 +5,7 @@ from pgsql_ra.replication.changes import Plan, SetSynchronousStandbys
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.snapshot import NodeState, Primary, Snapshot
 from tests.unit.builders import a_cluster, a_snapshot, the_primary_node
-from tests.unit.effects import bare
+from tests.unit.effects import visible
 
 STEPS = 20
 """More than any plan of three nodes needs to come to rest."""
@@ -18,8 +18,8 @@ def plan_of(snapshot: Snapshot) -> Plan:
 
 
 def changes_of(snapshot: Snapshot) -> list[tuple[object, ...]]:
-    """What the primary changes, without the reasons."""
-    return [bare(change) for change in plan_of(snapshot).changes]
+    """What the primary changes that shows, without the reasons."""
+    return visible(plan_of(snapshot).changes)
 
 
 def lets_go(plan: Plan, name: str) -> bool:

@@ -12,7 +12,7 @@ from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.snapshot import ClusterState, Membership, Mode, NodeState, Role, Snapshot, Standby
 from tests.unit.builders import a_cluster, a_node, a_snapshot, a_standby, at
-from tests.unit.effects import bare
+from tests.unit.effects import visible
 
 ELSEWHERE = Position(Lsn(0x180), History(2, ((1, Lsn(0x40)),)))
 """A promotion that left timeline 1 at another place than the builders' one."""
@@ -72,8 +72,8 @@ def decided(snapshot: Snapshot) -> Plan:
 
 
 def changes(plan: Plan) -> list[tuple[object, ...]]:
-    """The changes without their reasons."""
-    return [bare(change) for change in plan.changes]
+    """The changes that show, without their reasons."""
+    return visible(plan.changes)
 
 
 def recorded(plan: Plan) -> list[tuple[object, ...]]:

@@ -245,7 +245,7 @@ class TestRole:
     @pytest.mark.parametrize(
         ("history", "expected"),
         [
-            pytest.param("", Role.STOPPED, id="nothing"),
+            pytest.param("", Role.UNKNOWN, id="nothing"),
             pytest.param(an_operation("start"), Role.UNPROMOTED, id="started"),
             pytest.param(an_operation("promote"), Role.PROMOTED, id="promoted"),
             pytest.param(an_operation("demote"), Role.UNPROMOTED, id="demoted"),
@@ -253,7 +253,7 @@ class TestRole:
             pytest.param(an_operation("monitor", "7"), Role.STOPPED, id="a probe found nothing"),
             pytest.param(an_operation("monitor", "0"), Role.UNPROMOTED, id="a probe found a standby"),
             pytest.param(an_operation("monitor", "8"), Role.PROMOTED, id="a probe found a primary"),
-            pytest.param(an_operation("monitor", "5"), Role.STOPPED, id="a probe: not installed"),
+            pytest.param(an_operation("monitor", "5"), Role.UNKNOWN, id="a probe: not installed"),
             pytest.param(
                 an_operation("promote", call=40) + an_operation("monitor", "8", 41, "3000"),
                 Role.PROMOTED,
@@ -301,7 +301,7 @@ class TestRole:
     @pytest.mark.parametrize("resource", ["pgsql2", "my-pgsql", "PGSQL"])
     def test_another_resource_does_not_count(self, resource: str) -> None:
         state = a_state(1, operations=an_operation("promote"), resource=resource)
-        assert node1(a_cib(state)).role is Role.STOPPED
+        assert node1(a_cib(state)).role is Role.UNKNOWN
 
     def test_the_virtual_address_does_not_count(self) -> None:
         """It was started later than anything else."""

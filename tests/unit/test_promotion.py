@@ -181,7 +181,8 @@ class TestPromote:
     def test_nothing_is_written_that_stands_already(self) -> None:
         own = replace(waiting(ALPHA, data_status=LATEST), promotion=Promotion(1, ALPHA, at(0x80)))
         snapshot = seen(own, waiting(BETA, 0x40, DISCONNECT, SCORE_NEVER))
-        assert decided(snapshot) == Plan()
+        assert changes(decided(snapshot)) == []
+        assert decided(after(snapshot, decided(snapshot).changes)) == Plan()
 
     @MODES
     def test_a_node_with_priority_0_is_not_promoted_and_stands_in_nobodys_way(self, mode: Mode) -> None:

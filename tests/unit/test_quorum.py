@@ -41,7 +41,7 @@ from tests.unit.builders import (
     at,
     the_primary_node,
 )
-from tests.unit.effects import after, bare
+from tests.unit.effects import after, bare, visible
 from tests.unit.strategies import primaries, snapshots
 
 BOTH = Voters(1, 2, (BETA, GAMMA))
@@ -72,7 +72,7 @@ def plan_of(snapshot: Snapshot) -> Plan:
 
 def changes_of(snapshot: Snapshot) -> list[tuple[object, ...]]:
     """The same, without reasons."""
-    return [bare(change) for change in plan_of(snapshot).changes]
+    return visible(plan_of(snapshot).changes)
 
 
 TWO = a_primary(voting(BETA, pid=1), voting(GAMMA, pid=2), names=(BETA, GAMMA), any_of=1)
@@ -107,8 +107,8 @@ class TestSteps:
         server = a_primary(voting(BETA), names=(BETA, GAMMA), any_of=1)
         snapshot = seen(server, a_voter(BETA), a_voter(GAMMA, membership), recorded=BOTH)
         first = plan_of(snapshot)
-        assert ("voters", ALPHA, "1: 2 of beta") in [bare(change) for change in first.changes]
-        assert ("record", GAMMA, DISCONNECT) in [bare(change) for change in first.changes]
+        assert ("voters", ALPHA, "1: 2 of beta") in visible(first.changes)
+        assert ("record", GAMMA, DISCONNECT) in visible(first.changes)
         assert not any(isinstance(change, SetSynchronousStandbys) for change in first.changes)
         snapshot = after(snapshot, first.changes)
         assert changes_of(snapshot) == [("names", "any 1", BETA)]
@@ -144,7 +144,7 @@ class TestSteps:
         server = a_primary(a_walsender(BETA, sync=SyncState.SYNC, pid=1), a_walsender(GAMMA, pid=2), names=(BETA,))
         snapshot = seen(server, a_sync_node(BETA), an_async_node(GAMMA))
         first = plan_of(snapshot)
-        assert ("score", BETA, SCORE_NEVER) in [bare(change) for change in first.changes]
+        assert ("score", BETA, SCORE_NEVER) in visible(first.changes)
         assert not any(isinstance(change, SetSynchronousStandbys) for change in first.changes)
 
     def test_from_any_to_a_chosen_one(self) -> None:

@@ -29,7 +29,7 @@ from tests.unit.builders import (
     at,
     the_primary_node,
 )
-from tests.unit.effects import after, bare
+from tests.unit.effects import after, bare, visible
 from tests.unit.strategies import promotions
 
 OLD = Promotion(6, ALPHA, at(0x40))
@@ -41,7 +41,7 @@ def decided(snapshot: Snapshot) -> list[tuple[object, ...]]:
     assert isinstance(snapshot.server, Standby)
     plan = decide_promotion(snapshot, snapshot.server)
     assert (plan.refusal, plan.waiting_for) == ("", "")
-    return [bare(change) for change in plan.changes]
+    return visible(plan.changes)
 
 
 def refusal(snapshot: Snapshot) -> str:
@@ -80,11 +80,12 @@ class TestValues:
         assert NEW.is_held_by(at(0x180, 2))
         assert Promotion(7, BETA).is_held_by(at(0))
 
-    def test_a_record_that_was_received_in_part_is_not_missed(self) -> None:
-        """Timeline 2 begins at 0/100, the end of the last whole record; a few bytes more had come."""
+    def test_a_history_that_left_before_that_lacks_something(self) -> None:
+        """`begin` is the end of a whole record, so recovery gets there before the new timeline begins."""
         promotion = Promotion(7, BETA, at(0x110))
-        assert promotion.is_held_by(at(0x180, 2))
+        assert not promotion.is_held_by(at(0x180, 2)), "timeline 2 begins at 0/100"
         assert not promotion.is_held_by(at(0x100))
+        assert Promotion(7, BETA, at(0x100)).is_held_by(at(0x180, 2))
 
 
 class TestWhoCounts:
@@ -249,8 +250,10 @@ class TestRemembering:
         cluster = a_cluster(replace(the_primary_node(), promotion=NEW), a_node(BETA, promotion=NEW))
         snapshot = a_snapshot(a_primary(), cluster)
         assert isinstance(snapshot.server, Primary)
-        changes = [bare(change) for change in reconcile(snapshot, snapshot.server).changes]
-        assert changes[0] == ("promotion", ALPHA, "8@alpha 0/80 1:")
+        changes = visible(reconcile(snapshot, snapshot.server).changes)
+        assert changes[0] == ("promotion", ALPHA, "8@alpha 0/80 1: forced=8"), (
+            "what others hold may have been acknowledged"
+        )
 
     def test_a_stamp_comes_before_the_record_that_rests_on_it(self) -> None:
         server = a_primary(a_sync_walsender(BETA), names=(BETA,))

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from pgsql_ra.replication.changes import (
     Change,
+    Confirm,
+    CountLowering,
     EndWalsender,
     Receive,
     RememberPromotion,
@@ -13,8 +15,10 @@ from pgsql_ra.replication.changes import (
     StopReceiving,
 )
 from pgsql_ra.replication.election import freeze, watch
+from pgsql_ra.replication.lsn import Order, furthest
 from pgsql_ra.replication.primary import reconcile, remember
-from pgsql_ra.replication.promotion import decide_promotion
+from pgsql_ra.replication.promotion import confirmation, decide_promotion, withdraw
+from pgsql_ra.replication.record import Promotion, Published, newest
 from pgsql_ra.replication.rejoin import Follow, LocalData, decide_rejoin
 from pgsql_ra.replication.snapshot import (
     ClusterState,
@@ -29,6 +33,7 @@ from pgsql_ra.replication.snapshot import (
     ServerState,
     Snapshot,
     Standby,
+    Stopped,
 )
 from pgsql_ra.replication.status import SCORE_NEVER, STATUS_ALONE, STATUS_STOPPED
 from tests.unit.effects import on_node
@@ -48,6 +53,13 @@ from tests.unit.model.state import (
 from tests.unit.wal import end_of, is_prefix, position_of
 
 THREE = 3
+
+
+def bare_knowledge(promotion: Promotion | None) -> Promotion | None:
+    """What a node says of the newest promotion that it knows (`<resource>-known`)."""
+    return replace(promotion, begin=None) if promotion else None
+
+
 UNKIND = Unkind()
 
 
@@ -70,6 +82,8 @@ class Cluster:
         }
         self.acked: set[int] = set()
         self.promotions = 0
+        self.ignores_quorum = False
+        """no-quorum-policy=ignore, and a node that boots alone fences the others."""
         self.restarts = False
         """restart_on_promote: the new primary stays on its timeline."""
         self._reconcile, self._decide, self._unkind = reconcile_with, decide_with, unkind
@@ -88,22 +102,23 @@ class Cluster:
 
     def has_quorum(self, node: Node) -> bool:
         """Three nodes: two of them. Two nodes: always (corosync's two_node), fencing decides."""
-        return len(self.nodes) < THREE or len(self.side_of(node)) * 2 > len(self.nodes)
+        return node.unaware or len(self.nodes) < THREE or len(self.side_of(node)) * 2 > len(self.nodes)
 
     def membership(self, node: Node, other: Node) -> Membership:
         """What `node` knows of `other`."""
-        if other in self.side_of(node):
+        if other in self.side_of(node) or node.unaware:
             return Membership.MEMBER
         return Membership.CLEAN if not other.powered and other.clean else Membership.UNCLEAN
 
     def cluster_seen_by(self, node: Node) -> ClusterState:
         """The cluster as the node's CIB shows it."""
         seen = (replace(node.cib[name], membership=self.membership(node, self.nodes[name])) for name in self.names)
-        return ClusterState(self.has_quorum(node), True, tuple(seen))
+        return ClusterState(self.has_quorum(node), True, tuple(seen), quorum_needed=not self.ignores_quorum)
 
     def snapshot(self, node: Node, server: ServerState) -> Snapshot:
         """A snapshot on this node."""
-        return Snapshot(server, self.cluster_seen_by(node), self.policies[node.name], remembered=node.file)
+        cluster, policy = self.cluster_seen_by(node), self.policies[node.name]
+        return Snapshot(server, cluster, policy, remembered=node.file, held=node.held)
 
     def primaries(self) -> list[Node]:
         """The nodes on which a server takes writes."""
@@ -228,10 +243,13 @@ class Cluster:
             action.torn = False
         elif action.queue:
             change = action.queue.pop(0)
+            if isinstance(change, Confirm) and not self.is_confirmed(node, change):
+                return True  # the action ends with an error
             self._apply(node, change)
             action.torn = self._unkind.torn_reloads and isinstance(change, SetSynchronousStandbys)
         elif action.look is None:
             action.look = node.server.look()
+            node.held = furthest(node.held, action.look.position)
             settled = action.look.synchronous if action.look.settled else None
             if action.settled is None or action.settled != settled:
                 action.mark = None
@@ -252,6 +270,11 @@ class Cluster:
         match change:
             case RememberPromotion(promotion):
                 node.file = promotion
+            case CountLowering():
+                node.file = newest((node.file, change.knowledge))
+                hearers = tuple(name for name in change.hearers if self.nodes[name] in self.side_of(node))
+                heard = replace(change, hearers=hearers)
+                self._write(node, (on_node(node.cib[name], heard) for name in self.names))
             case StopReceiving():
                 self.disconnect(node.name, leaves_a_row=True)
                 node.server.cut = True
@@ -266,6 +289,11 @@ class Cluster:
                     self._end(node.server, row)
             case _:
                 self._write(node, (on_node(node.cib[name], change) for name in self.names))
+
+    def is_confirmed(self, node: Node, change: Confirm) -> bool:
+        """Whether enough of these nodes share the CIB that was written."""
+        reached = [self.nodes[name] for name in change.nodes if self.nodes[name] in self.side_of(node)]
+        return len(reached) >= change.needed
 
     @staticmethod
     def _write(node: Node, states: Iterator[NodeState]) -> None:
@@ -305,6 +333,7 @@ class Cluster:
         node = self.nodes[name]
         if node.powered and node.server.role == "standby":
             server = self.standby(node)
+            node.held = furthest(node.held, position_of(node.server.wal))
             for change in watch(self.snapshot(node, server), server).changes:
                 self._apply(node, change)
 
@@ -323,6 +352,9 @@ class Cluster:
         for change in plan.changes[:killed_after]:
             self._apply(node, change)
         self.disconnect(name, leaves_a_row=True)
+        last = [each for each in confirmation(self.snapshot(node, server)).changes if isinstance(each, Confirm)]
+        if not all(self.is_confirmed(node, each) for each in last):
+            return
         if plan.refusal or plan.waiting_for or killed_after <= len(plan.changes):
             return
         self.hear(name)
@@ -331,6 +363,22 @@ class Cluster:
         node.cib[name] = replace(node.cib[name], role=Role.PROMOTED, position=None)
         self.promotions += 1
         self.check_promoted(node)
+
+    def promote_in_vain(self, name: str) -> None:
+        """The records of its promotion stand, and its server dies before it has left recovery."""
+        node = self.nodes[name]
+        for other in self.side_of(node):
+            self.freeze(other.name, name)
+        for change in self._decide(self.snapshot(node, self.standby(node)), self.standby(node)).changes:
+            self._apply(node, change)
+        self.hear(name)
+        self.stop(name)
+
+    def withdraw(self, name: str) -> None:
+        """It says that its promotion did not come about."""
+        node = self.nodes[name]
+        for change in withdraw(self.snapshot(node, Stopped())).changes:
+            self._apply(node, change)
 
     # ---- faults and Pacemaker --------------------------------------------------------------------------------------
 
@@ -364,23 +412,31 @@ class Cluster:
             source = next((one for one in self.primaries() if one in self.side_of(node)), None)
             if source is None:
                 return
-            node.server.wal = source.server.wal
+            node.server.wal, node.held = source.server.wal, None
         node.server = Server(node.server.wal, "standby")
-        node.cib[name] = replace(node.cib[name], role=Role.UNPROMOTED, status=STATUS_ALONE, known=node.file)
+        node.cib[name] = replace(
+            node.cib[name], role=Role.UNPROMOTED, status=STATUS_ALONE, known=bare_knowledge(node.file)
+        )
 
-    def isolate(self, name: str) -> None:
-        """The node is cut off from Pacemaker's network, not from the clients' or the standbys'."""
+    def isolate(self, name: str, unnoticed: bool = False) -> None:
+        """The node is cut off from Pacemaker's network, not from the clients' or the standbys'. `unnoticed`: for now it
+        takes the others for members, and its writes succeed.
+        """
         node = self.nodes[name]
         if node.powered and len(self.side_of(node)) > 1:
             node.side = next(self._numbers)
-            node.cib = dict(node.cib)
+            node.cib, node.unaware = dict(node.cib), unnoticed
+
+    def notice(self, name: str) -> None:
+        """corosync's token timeout is over."""
+        self.nodes[name].unaware = False
 
     def power_cut(self, name: str) -> None:
         """The node is off; the others know only that it is lost. One node stays."""
         node = self.nodes[name]
         if sum(one.powered for one in self.nodes.values()) > 1:
             self.crash_server(name)
-            node.powered, node.clean, node.cib = False, False, dict(node.cib)
+            node.powered, node.clean, node.cib, node.unaware = False, False, dict(node.cib), False
             node.on_disk = node.cib
 
     def fence(self, name: str, by: str) -> None:
@@ -391,7 +447,7 @@ class Cluster:
         if self.membership(shooter, node) is Membership.UNCLEAN:
             self.crash_server(name)
             node.on_disk = dict(node.cib) or node.on_disk
-            node.powered, node.clean, node.side, node.cib = False, True, -1, {}
+            node.powered, node.clean, node.side, node.cib, node.unaware = False, True, -1, {}, False
             shooter.cib[name] = permanent_part(shooter.cib[name], Membership.CLEAN)
 
     def boot(self, name: str, its_cib_wins: bool = False) -> None:
@@ -406,13 +462,35 @@ class Cluster:
         node.cib[name] = permanent_part(node.cib[name], Membership.MEMBER)
         self._say_anew()
 
+    def boot_alone(self, name: str) -> None:
+        """All nodes are off, and this one comes back first; it fences the others, if its quorum lets it."""
+        for other in self.nodes.values():
+            if other.powered:
+                self.crash_server(other.name)
+                other.on_disk = dict(other.cib)
+            other.powered, other.unaware, other.clean, other.side, other.cib = False, False, False, -1, {}
+        node = self.nodes[name]
+        node.powered, node.side = True, next(self._numbers)
+        disk = node.on_disk or {other: NodeState(other, Membership.MEMBER) for other in self.names}
+        node.cib = {other: permanent_part(disk[other], Membership.UNCLEAN) for other in self.names}
+        if self.ignores_quorum or self.has_quorum(node):
+            for other in self.nodes.values():
+                other.clean = other is not node
+
+    def roll_back(self, name: str, records: int) -> None:
+        """The data directory of a node that does not run is replaced by a copy from before its last monitor."""
+        node = self.nodes[name]
+        if node.server.role == "stopped" and node.held is not None:
+            monitored = int(node.held.lsn) // end_of(node.server.wal[:1])
+            node.server.wal = node.server.wal[: max(1, monitored - 1 - records)]
+
     def heal(self, minority_wins: bool = False) -> None:
         """The partitions meet before fencing was done: permanent values are those of the largest one, or of another."""
         powered = [node for node in self.nodes.values() if node.powered]
         ruling = max(powered, key=lambda one: len(self.side_of(one)) * (-1 if minority_wins else 1))
         merged = {name: carry(ruling.cib[name], self.nodes[name].cib.get(name)) for name in self.names}
         for node in powered:
-            node.side, node.cib = 0, merged
+            node.side, node.cib, node.unaware = 0, merged, False
         self._say_anew()
 
     def lose_attributes(self, name: str) -> None:
@@ -420,7 +498,9 @@ class Cluster:
         node = self.nodes[name]
         if node.powered:
             role = node.cib[name].role
-            node.cib[name] = replace(permanent_part(node.cib[name], Membership.MEMBER), role=role, known=node.file)
+            node.cib[name] = replace(
+                permanent_part(node.cib[name], Membership.MEMBER), role=role, known=bare_knowledge(node.file)
+            )
 
     def _take_back(self, partner: Node, older: Cib) -> None:
         for name in self.names:
@@ -441,7 +521,7 @@ class Cluster:
         if len(self.primaries()) > 1:
             raise Violation(f"{', '.join(node.name for node in self.primaries())} take writes")
         for node in self.nodes.values():
-            if node.powered and node.server.role == "standby" and self.has_quorum(node):
+            if node.powered and node.server.role == "standby" and self.cluster_seen_by(node).may_decide:
                 for others_are_heard in (True, False):
                     self._check_heir(node, others_are_heard)
 
@@ -454,13 +534,15 @@ class Cluster:
             lives = other in self.side_of(node) and other.server.role == "standby"
             if lives and (others_are_heard or other is node):
                 position, number = position_of(other.server.wal), self.snapshot(node, server).next_number
-                return replace(state, membership=Membership.MEMBER, position=position, cut_for=number)
+                is_older = other.held is not None and position.compare(other.held) is Order.OLDER
+                said = Published(position, number, went_back=is_older)
+                return replace(state, membership=Membership.MEMBER, **said._asdict())
             if lives:  # its server fails, too, and its node does not
                 return replace(state, membership=Membership.MEMBER, role=Role.STOPPED, position=None)
             return permanent_part(state, Membership.CLEAN)
 
         cluster = ClusterState(True, True, tuple(after_the_failure(state) for state in node.cib.values()))
-        snapshot = Snapshot(server, cluster, self.policies[node.name], remembered=node.file)
+        snapshot = Snapshot(server, cluster, self.policies[node.name], remembered=node.file, held=node.held)
         plan = self._decide(snapshot, server)
         if not plan.refusal and not plan.waiting_for:
             self.check_promoted(node)

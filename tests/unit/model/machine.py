@@ -31,6 +31,7 @@ STARTS: dict[str, Sequence[Any]] = {
     "method": (Method.FIRST, Method.FIRST, Method.QUORUM),
     "calm": EITHER,
     "restarts": (False, False, True),
+    "ignores_quorum": (False, False, True),
 }
 
 HAPPENINGS: dict[str, tuple[int, dict[str, Sequence[Any]]]] = {
@@ -40,11 +41,19 @@ HAPPENINGS: dict[str, tuple[int, dict[str, Sequence[Any]]]] = {
     "act": (8, {"steps": (1, 2, 3, 4, 6, 10, 20), "killed": (False, False, False, True)}),
     "take_setting": (6, {"walsenders": EITHER, "checkpointer": EITHER}),
     "calm": (1, {}),
-    "fault": (2, {"what": ("crash", "isolate", "power cut", "heal", "attrd"), "number": NUMBERS, "odd": EITHER}),
+    "fault": (
+        2,
+        {
+            "what": ("crash", "isolate", "cut unnoticed", "notice", "power cut", "heal", "attrd"),
+            "number": NUMBERS,
+            "odd": EITHER,
+        },
+    ),
     "recover": (
         3,
         {"what": ("fence", "boot", "start", "start", "watch"), "number": NUMBERS, "by": NUMBERS, "odd": EITHER},
     ),
+    "odd_fault": (1, {"what": ("boot alone", "roll back"), "number": NUMBERS, "records": (0, 1, 2)}),
     "planned_stop": (1, {"number": NUMBERS, "steps": tuple(range(1, 13)), "stops": EITHER}),
     "failover": (2, {"number": NUMBERS, "how": ("crash", "power cut", "crash and return"), "deaf": DEAF}),
     "come_back": (1, {"odd": (False, False, True)}),
@@ -80,11 +89,14 @@ class Machine(RuleBasedStateMachine):
         self.cluster = Cluster(2)
 
     @initialize(**drawn(STARTS))
-    def begin(self, size: int, synchronous: int, method: Method, calm: bool, restarts: bool) -> None:
+    def begin(
+        self, size: int, synchronous: int, method: Method, calm: bool, restarts: bool, ignores_quorum: bool
+    ) -> None:
         self.cluster = Cluster(
             size, synchronous, self.decisions.reconcile, self.decisions.decide, self.decisions.unkind, method
         )
         self.cluster.restarts = restarts
+        self.cluster.ignores_quorum = ignores_quorum
         self.cluster.promote("n1", NEVER_KILLED)
         if calm:
             calm_down(self.cluster, "n1")
@@ -136,12 +148,24 @@ class Machine(RuleBasedStateMachine):
                 self.cluster.crash_server(self.name(number))
             case "isolate":
                 self.cluster.isolate(self.name(number))
+            case "cut unnoticed":
+                self.cluster.isolate(self.name(number), unnoticed=True)
+            case "notice":
+                self.cluster.notice(self.name(number))
             case "power cut":
                 self.cluster.power_cut(self.name(number))
             case "attrd":
                 self.cluster.lose_attributes(self.name(number))
             case _:
                 self.cluster.heal(minority_wins=odd)
+
+    @rule(**drawn(HAPPENINGS["odd_fault"][1]))
+    def odd_fault(self, what: str, number: int, records: int) -> None:
+        if what == "boot alone":
+            self.cluster.boot_alone(self.name(number))
+            self.cluster.start(self.name(number))
+        else:
+            self.cluster.roll_back(self.name(number), records)
 
     @rule(**drawn(HAPPENINGS["recover"][1]))
     def recover(self, what: str, number: int, by: int, odd: bool) -> None:

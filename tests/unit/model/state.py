@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pgsql_ra.replication.changes import Change, Plan
-from pgsql_ra.replication.lsn import Lsn
+from pgsql_ra.replication.lsn import Lsn, Position
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
     Membership,
@@ -33,6 +33,7 @@ def permanent_part(state: NodeState, membership: Membership) -> NodeState:
         data_status=state.data_status,
         record=state.record,
         promotion=state.promotion,
+        proof=state.proof,
         voters=state.voters,
     )
 
@@ -46,6 +47,7 @@ def carry(permanent: NodeState, transient: NodeState | None) -> NodeState:
         data_status=permanent.data_status,
         record=permanent.record,
         promotion=permanent.promotion,
+        proof=permanent.proof,
         voters=permanent.voters,
     )
 
@@ -157,7 +159,9 @@ class Action:
 class Node:
     """A machine. `side` is its partition; `clean` counts while it is down: it was fenced, or it left properly.
 
-    `on_disk` is the CIB that it had when it went down, `file` the newest promotion that it has heard of.
+    `on_disk` is the CIB that it had when it went down, `file` the newest promotion that it has heard of, `held` how far
+    its WAL went when its monitor looked last. It is `unaware` while it has been cut off and corosync has not noticed:
+    it still sees the others as members, and a quorum.
     """
 
     name: str
@@ -169,6 +173,8 @@ class Node:
     action: Action | None = None
     file: Promotion | None = None
     on_disk: Cib = field(default_factory=dict)
+    unaware: bool = False
+    held: Position | None = None
 
 
 Reconcile = Callable[[Snapshot, Primary], Plan]

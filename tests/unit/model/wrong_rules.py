@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from pgsql_ra.replication.changes import Plan, SetSynchronousStandbys
+from pgsql_ra.replication.changes import Confirm, Plan, SetSynchronousStandbys
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
@@ -153,8 +153,29 @@ def compares_positions_of_any_promotion(snapshot: Snapshot, server: Standby) -> 
     return decide_promotion(with_nodes(snapshot, as_if_current), server)
 
 
+def counts_what_was_lowered(snapshot: Snapshot, server: Standby) -> Plan:
+    """How often a record was lowered does not matter."""
+
+    def forgetful(promotion: Promotion | None) -> Promotion | None:
+        return replace(promotion, lowered=()) if promotion else None
+
+    unaware = with_nodes(snapshot, lambda node: replace(node, known=forgetful(node.known)))
+    return decide_promotion(replace(unaware, remembered=forgetful(snapshot.remembered)), server)
+
+
+def does_not_ask_whom_it_has_met(snapshot: Snapshot, server: Standby) -> Plan:
+    return decide_promotion(
+        with_nodes(snapshot, lambda node: replace(node, met=frozenset(snapshot.policy.peers))), server
+    )
+
+
+def takes_writes_for_known(snapshot: Snapshot, server: Primary) -> Plan:
+    """What was written here, everybody is taken to have."""
+    plan = reconcile(snapshot, server)
+    return replace(plan, changes=tuple(change for change in plan.changes if not isinstance(change, Confirm)))
+
+
 WRONG = {
-    "a position that may still grow counts": Decisions(decide=counts_positions_that_may_grow),
     "positions of any promotion are compared": Decisions(decide=compares_positions_of_any_promotion),
     "records of any promotion count": Decisions(decide=counts_records_of_any_promotion),
     "one voter is enough": Decisions(decide=promotes_with_one_voter),
