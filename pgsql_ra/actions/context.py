@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgsql_ra.postgres.server import Server
     from pgsql_ra.postgres.user import DatabaseUser
     from pgsql_ra.replication.snapshot import Policy
+    from pgsql_ra.state import StateDirectory
 
 
 class Context:
@@ -107,6 +108,13 @@ class Context:
             ctl_opt=given.ctl_opt,
         )
         return Server(options, self.programs, self.log)
+
+    @cached_property
+    def state(self) -> "StateDirectory":
+        """What root believes of this resource on this node: a directory that only root can write."""
+        from pgsql_ra.state import StateDirectory
+
+        return StateDirectory(self.resource, self.environ)
 
     @cached_property
     def files(self) -> "ConfigurationFiles":

@@ -24,8 +24,16 @@ LONG_ON_PURPOSE = {"pgsql_ra.parameters"}
 DOORS = {
     "pgsql_ra.ocf": (),
     "pgsql_ra.parameters": (),
+    "pgsql_ra.trusted": ("pgsql_ra.ocf",),
+    "pgsql_ra.state": ("pgsql_ra.ocf", "pgsql_ra.trusted"),
     "pgsql_ra.replication": ("pgsql_ra.replication",),
-    "pgsql_ra.postgres": ("pgsql_ra.postgres", "pgsql_ra.replication", "pgsql_ra.ocf"),
+    "pgsql_ra.postgres": (
+        "pgsql_ra.postgres",
+        "pgsql_ra.replication",
+        "pgsql_ra.ocf",
+        "pgsql_ra.state",
+        "pgsql_ra.trusted",
+    ),
     "pgsql_ra.pacemaker": ("pgsql_ra.pacemaker", "pgsql_ra.replication", "pgsql_ra.ocf"),
     "pgsql_ra.metadata": ("pgsql_ra.parameters",),
     "pgsql_ra.trace": ("pgsql_ra.parameters", "pgsql_ra.ocf"),
