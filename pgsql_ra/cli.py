@@ -2,6 +2,8 @@
 """The command `pgsql-ra` for people: what the cluster knows of a resource, and the agent's actions by hand."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +11,7 @@ import click
 from pgsql_ra import __version__
 from pgsql_ra.agent import ACTIONS
 from pgsql_ra.agent import main as run_action
-from pgsql_ra.ocf import AgentError, Deadline
+from pgsql_ra.ocf import FAILURES, Deadline, reason_of
 
 if TYPE_CHECKING:
     from pgsql_ra.postgres.job import JobState
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
 QUERY_SECONDS = 10.0
 REJOIN_SECONDS = 60.0
 """For finding out what is to be done; the work itself takes as long as it takes."""
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What goes wrong within this context is told in one line. (That nobody reads on any more is no news.)"""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except FAILURES as error:
+        raise click.ClickException(reason_of(error)) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,11 +50,9 @@ def show(resource: str) -> None:
     from pgsql_ra.pacemaker.cib import read_cluster
 
     deadline = Deadline(QUERY_SECONDS)
-    try:
+    with told():
         primitive(resource, deadline)
         cluster = read_cluster(resource, deadline)
-    except AgentError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"quorum: {'yes' if cluster.quorum else 'NO'}   fencing: {'on' if cluster.fencing else 'OFF'}")
     heads = ("node", "membership", "role", "status", "data-status", "score", "timeline", "election")
     rows = [
@@ -73,7 +84,7 @@ def why(resource: str) -> None:
     from pgsql_ra.actions.by_hand import context_of
     from pgsql_ra.replication.reasons import ADVICE
 
-    try:
+    with told():
         snapshot = allow.look(context_of(resource, QUERY_SECONDS))
         running = allow.primaries(snapshot)
         if running:
@@ -84,8 +95,6 @@ def why(resource: str) -> None:
             click.echo(f"{name}: {reason}")
         if not running:
             click.echo(ADVICE)
-    except AgentError as error:
-        raise click.ClickException(str(error)) from error
 
 
 @main.command()
@@ -101,7 +110,7 @@ def allow(node: str, resource: str, yes: bool) -> None:
     from pgsql_ra.actions import allow as override
     from pgsql_ra.actions.by_hand import context_of
 
-    try:
+    with told():
         context = context_of(resource, QUERY_SECONDS)
         for name, reason in override.explain(override.look(context)):
             click.echo(f"{name}: {reason}")
@@ -109,8 +118,6 @@ def allow(node: str, resource: str, yes: bool) -> None:
             click.confirm(f"Promote {node}, and lose what only others have?", abort=True)
         override.allow(context, node)
         click.echo(f"{node} may be promoted now; Pacemaker does it as soon as its server runs")
-    except AgentError as error:
-        raise click.ClickException(str(error)) from error
 
 
 @main.command()
@@ -127,7 +134,7 @@ def rejoin(resource: str, dry_run: bool, yes: bool, cancel: bool) -> None:
     from pgsql_ra.actions import by_hand
     from pgsql_ra.replication.rejoin import Copy, Rejoin, Rewind
 
-    try:
+    with told():
         context = by_hand.context_of(resource, REJOIN_SECONDS)
         if cancel:
             click.echo("ended" if by_hand.cancel(context) else "no repair is under way")
@@ -145,8 +152,6 @@ def rejoin(resource: str, dry_run: bool, yes: bool, cancel: bool) -> None:
 
             by_hand.repair_in_foreground(context, verdict, tell)
         click.echo("done: Pacemaker starts the server here, or it runs already")
-    except AgentError as error:
-        raise click.ClickException(str(error)) from error
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

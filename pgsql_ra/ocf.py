@@ -12,7 +12,7 @@ import syslog
 import time
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import ClassVar, TextIO
+from typing import ClassVar, Final, TextIO
 
 
 class Exit(IntEnum):
@@ -75,6 +75,17 @@ class NotSafe(AgentError):
 
 class DeadlineExceeded(AgentError):
     """The action's time is nearly over, and what it waited for has not come."""
+
+
+FAILURES: Final = (AgentError, OSError)
+"""What may come of any work that touches processes, files or the cluster. A process that ends by itself between two
+looks, or a full disk, is an OSError: whoever goes on after an AgentError goes on after that as well.
+"""
+
+
+def reason_of(error: AgentError | OSError) -> str:
+    """What went wrong, in one line for people."""
+    return of_system(error) if isinstance(error, OSError) else str(error)
 
 
 def of_system(error: OSError) -> str:

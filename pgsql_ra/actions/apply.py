@@ -3,18 +3,17 @@
 decision.
 """
 
-import os
 import signal
 from dataclasses import replace
 from typing import LiteralString, assert_never
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
-from pgsql_ra.ocf import ServerFailure
+from pgsql_ra.ocf import ServerFailure, reason_of
 from pgsql_ra.pacemaker.attributes import Life
 from pgsql_ra.pacemaker.replicas import confirm
 from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings, synchronous_value
-from pgsql_ra.postgres.process import server_processes
+from pgsql_ra.postgres.process import send, server_processes
 from pgsql_ra.postgres.promotion_file import read_promotion, write_promotion
 from pgsql_ra.replication.changes import (
     Change,
@@ -119,9 +118,12 @@ def apply(context: Context, change: Change) -> None:
 
 
 def terminate(context: Context, pid: int) -> None:
-    """End a process, if it still is one of this server: the number may have been given to somebody else."""
+    """End a process, if it still is one of this server: the number may have been given to somebody else.
+
+    Walsenders and WAL receivers end by themselves all the time: one that is gone already is what was wanted.
+    """
     if pid in server_processes(context.pgdata):
-        os.kill(pid, signal.SIGTERM)
+        send(pid, signal.SIGTERM)
 
 
 def execute_sql(context: Context, statement: LiteralString, *values: str) -> None:
@@ -134,8 +136,8 @@ def attempt(context: Context, change: Change, statement: LiteralString, *values:
     """Like execute_sql, for what keeps nothing else from being done if it fails (max_replication_slots, say)."""
     try:
         execute_sql(context, statement, *values)
-    except ServerFailure as error:
-        context.log.warning(f"failed: {describe(change)}: {error}")
+    except (ServerFailure, OSError) as error:
+        context.log.warning(f"failed: {describe(change)}: {reason_of(error)}")
 
 
 def describe(change: Change) -> str:

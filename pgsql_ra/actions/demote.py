@@ -6,7 +6,7 @@ from pgsql_ra.actions.manual import release_lock
 from pgsql_ra.actions.marks import mark_not_promotable, mark_stopped
 from pgsql_ra.actions.observe import is_configured_as_standby
 from pgsql_ra.actions.stop import escalation_seconds
-from pgsql_ra.ocf import AgentError, Exit
+from pgsql_ra.ocf import FAILURES, Exit, reason_of
 from pgsql_ra.postgres.process import postmaster, server_processes
 from pgsql_ra.postgres.process import stop as stop_server
 
@@ -49,5 +49,5 @@ def checkpoint(context: Context) -> None:
     try:
         with open_owner_session(context, limit) as session:
             session.execute("CHECKPOINT")
-    except AgentError as error:
-        context.log.info(f"no checkpoint before the shutdown: {error}")
+    except FAILURES as error:
+        context.log.info(f"no checkpoint before the shutdown: {reason_of(error)}")

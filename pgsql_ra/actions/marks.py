@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import AgentError
+from pgsql_ra.ocf import FAILURES, reason_of
 
 if TYPE_CHECKING:
     from pgsql_ra.pacemaker.attributes import Attributes
@@ -54,5 +54,5 @@ def _try(context: Context, what: str, write: "Callable[[Attributes], None]") -> 
     limit = context.deadline.within(min(MARK_SECONDS, context.deadline.remaining() / 8))
     try:
         write(context.attributes_within(limit))
-    except AgentError as error:
-        context.log.warning(f"the {what} of this node could not be written: {error}")
+    except FAILURES as error:
+        context.log.warning(f"the {what} of this node could not be written: {reason_of(error)}")

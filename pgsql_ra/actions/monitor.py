@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import AgentError, Exit, NotSafe, ServerFailure, is_probe, say_exit_reason
+from pgsql_ra.ocf import FAILURES, Exit, NotSafe, ServerFailure, is_probe, reason_of, say_exit_reason
 from pgsql_ra.postgres.process import postmaster, server_processes
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def monitor(context: Context) -> Exit:
     try:
         found = look(context, probe)
         trouble = None
-    except AgentError as error:
+    except FAILURES as error:
         found, trouble = Exit.GENERIC, error
     if found in (Exit.SUCCESS, Exit.PROMOTED) or not repaired_meanwhile(context, before):
         if trouble:
@@ -146,7 +146,8 @@ def run_monitor_sql(context: Context) -> None:
 
 
 def _without_failing(context: Context, work: Callable[[], None]) -> None:
-    """A healthy server is not failed because Pacemaker did not take an attribute; the next monitor tries again.
+    """A healthy server is not failed because Pacemaker did not take an attribute, a disk is full or a process ended by
+    itself; the next monitor tries again.
 
     That a standby can never follow the primary (NotSafe) is no such thing: it is said by a failure.
     """
@@ -154,6 +155,7 @@ def _without_failing(context: Context, work: Callable[[], None]) -> None:
         work()
     except NotSafe:
         raise
-    except AgentError as error:
-        context.log.error(f"the replication's state could not be brought up to date: {error}")
-        say_exit_reason(context.environ, f"the replication's state could not be brought up to date: {error}")
+    except FAILURES as error:
+        told = f"the replication's state could not be brought up to date: {reason_of(error)}"
+        context.log.error(told)
+        say_exit_reason(context.environ, told)

@@ -16,7 +16,7 @@ The others are not for us. After a promotion the monitors start at once and do w
 """
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import AgentError, Exit
+from pgsql_ra.ocf import FAILURES, Exit, reason_of
 from pgsql_ra.postgres.process import postmaster
 
 SCORE_SECONDS = 5.0
@@ -29,8 +29,8 @@ def notify(context: Context) -> Exit:
         return Exit.SUCCESS
     try:
         _react(context)
-    except AgentError as error:
-        context.log.error(f"{context.notification.kind}-{context.notification.operation}: {error}")
+    except FAILURES as error:
+        context.log.error(f"{context.notification.kind}-{context.notification.operation}: {reason_of(error)}")
     return Exit.SUCCESS
 
 
@@ -137,8 +137,8 @@ def _follow_up(context: Context) -> None:
             from pgsql_ra.actions.replicate import remember_promotion
 
             remember_promotion(later)
-        except AgentError as error:
-            later.log.error(f"the promotion is remembered by the next monitor: {error}")
+        except FAILURES as error:
+            later.log.error(f"the promotion is remembered by the next monitor: {reason_of(error)}")
         if runs_standby:
             from pgsql_ra.actions.rejoin import mend_when_settled
 
@@ -153,8 +153,8 @@ def _receive_again(context: Context) -> None:
 
     try:
         receive_again(context)
-    except AgentError as error:
-        context.log.error(f"this standby follows the new primary from its next monitor on: {error}")
+    except FAILURES as error:
+        context.log.error(f"this standby follows the new primary from its next monitor on: {reason_of(error)}")
 
 
 def _freeze(context: Context) -> None:
@@ -173,7 +173,7 @@ def _freeze(context: Context) -> None:
     promoted = min(notification.promote)
     try:
         freeze_position(context, promoted)
-    except AgentError:
+    except FAILURES:
         withdraw_position(context)
         raise
     if context.node.lower() in notification.demote:

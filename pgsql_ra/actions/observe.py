@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import AgentError, Deadline
+from pgsql_ra.ocf import FAILURES, Deadline, reason_of
 from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
 from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Standby, Starting, Stopped, Unresponsive
 
@@ -39,8 +39,8 @@ def look_ahead(context: Context, server: ServerState, deadline: Deadline) -> Ser
 
     try:
         end = end_of_unread(context.pgdata, server.unread, context.programs, deadline)
-    except (AgentError, OSError) as error:
-        context.log.info(f"where the WAL that was not replayed yet ends could not be read: {error}")
+    except FAILURES as error:
+        context.log.info(f"where the WAL that was not replayed yet ends could not be read: {reason_of(error)}")
         return server
     return replace(server, position=end)
 
@@ -72,8 +72,8 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.
         return Starting(pid, str(error))
-    except AgentError as error:
-        return Unresponsive(pid, str(error))
+    except FAILURES as error:
+        return Unresponsive(pid, reason_of(error))
 
 
 def _look_by_sql(context: Context, pid: int, answer_by: Deadline) -> Primary | Standby:

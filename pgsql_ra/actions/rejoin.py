@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import LOCK_FILE
-from pgsql_ra.ocf import AgentError, Deadline, NotInstalled, NotSafe, ServerFailure
+from pgsql_ra.ocf import FAILURES, Deadline, NotInstalled, NotSafe, ServerFailure, reason_of
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.pacemaker.management import is_managed
 from pgsql_ra.postgres.base_copy import Swap, carry_out
@@ -133,8 +133,8 @@ def ask_primary(context: Context, cluster: ClusterState, local: LocalData, runni
             raise ServerFailure(f"nobody listens at {context.parameters.master_ip}")
         limit = context.deadline.within(min(IDENTIFY_SECONDS, context.deadline.remaining() / 3))
         return primary.identify(limit, next_needed)
-    except AgentError as error:
-        context.log.info(f"the primary's history is taken from its record in the cluster: {error}")
+    except FAILURES as error:
+        context.log.info(f"the primary's history is taken from its record in the cluster: {reason_of(error)}")
         return None
 
 
@@ -259,8 +259,8 @@ def show(context: Context, value: str) -> None:
             attributes.set_transient(context.node, {"rejoin": value})
         else:
             attributes.delete(context.node, "rejoin")
-    except AgentError as error:
-        context.log.info(f"the attribute rejoin of this node could not be written: {error}")
+    except FAILURES as error:
+        context.log.info(f"the attribute rejoin of this node could not be written: {reason_of(error)}")
         return
     file.update(shown=value)
 
@@ -311,5 +311,5 @@ def mend_when_settled(context: Context) -> None:
         if not server.position.leads_to(record):
             # By the record alone: the primary's address comes up only after the notifications.
             mend(context, server, ask=False)
-    except AgentError as error:
-        context.log.info(f"left for the next monitor: {error}")
+    except FAILURES as error:
+        context.log.info(f"left for the next monitor: {reason_of(error)}")

@@ -13,11 +13,11 @@ from functools import partial
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.rejoin import NO_PRIMARY_YET, examine, job_file, show
 from pgsql_ra.actions.repair_steps import ALONE_SECONDS, Repair
-from pgsql_ra.ocf import AgentError, Deadline, NotSafe, of_system
+from pgsql_ra.ocf import FAILURES, AgentError, Deadline, NotSafe, of_system, reason_of
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.pacemaker.management import clean_up, has_failed_start, is_configured
 from pgsql_ra.postgres.job import Cancelled, JobFile, own_identity, raise_cancelled, session_members, started_at
-from pgsql_ra.postgres.process import server_processes
+from pgsql_ra.postgres.process import send, server_processes
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.rejoin import AwaitPrimary, Copy, Follow, Refuse, Rejoin, Rewind
 
@@ -79,7 +79,7 @@ def _supervise(work: Callable[[], None]) -> int:
             work()
         finally:
             os._exit(0)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: os.kill(child, signal.SIGTERM))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: send(child, signal.SIGTERM))
     _, status = os.waitpid(child, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return status
@@ -127,9 +127,9 @@ def _await_primary(context: Context) -> None:
             alone = Deadline(ALONE_SECONDS)
         except Cancelled:
             raise
-        except AgentError as error:
+        except FAILURES as error:
             if alone.remaining() <= 0:
-                raise Cancelled(f"Pacemaker does not run on this node any more ({error})") from error
+                raise Cancelled(f"Pacemaker does not run on this node any more ({reason_of(error)})") from error
         time.sleep(LOOK_SECONDS)
 
 
@@ -137,10 +137,7 @@ def _kill_rest_of_session() -> None:
     """What the killed process had started ends too: it would work on in the data directory."""
     while rest := [pid for pid in session_members(os.getpid()) if pid != os.getpid() and started_at(pid)]:
         for pid in rest:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            send(pid, signal.SIGKILL)
         time.sleep(0.05)
 
 
@@ -158,8 +155,8 @@ def ask_for_start(context: Context) -> None:
             if server_processes(context.pgdata):
                 return
             limit.pause("the failed start to be recorded", 0.5)
-    except AgentError as error:
+    except FAILURES as error:
         context.log.error(
-            f"Pacemaker could not be asked for another start ({error}): crm_resource --cleanup"
+            f"Pacemaker could not be asked for another start ({reason_of(error)}): crm_resource --cleanup"
             f" --resource={context.resource} --node={context.node}"
         )

@@ -14,7 +14,7 @@ import time
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
 from pgsql_ra.actions.rejoin import job_file, known_system, primary_server, show
-from pgsql_ra.ocf import AgentError, Deadline, NotSafe
+from pgsql_ra.ocf import FAILURES, Deadline, NotSafe, reason_of
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.base_copy import carry_out, discard, make_copy, plan_swaps, prune
 from pgsql_ra.postgres.configuration import RECOVERY_FILE
@@ -96,11 +96,11 @@ class Repair:
                 found = primary.identify(limit)
             except Cancelled:
                 raise
-            except AgentError as error:
-                if limit.remaining() <= 0 or any(words in str(error) for words in FINAL_WORDS):
+            except FAILURES as error:
+                if limit.remaining() <= 0 or any(words in reason_of(error) for words in FINAL_WORDS):
                     raise
-                self.file.update(phase=f"waiting for the primary ({error})")
-                limit.pause(str(error), 0.1)
+                self.file.update(phase=f"waiting for the primary ({reason_of(error)})")
+                limit.pause(reason_of(error), 0.1)
             else:
                 own = known_system(self.context)
                 if own and found.system != own:
@@ -259,8 +259,8 @@ class Repair:
             self.bring_up_if_wanted()
         except Cancelled:
             raise
-        except AgentError as error:
-            self.context.log.error(f"the server does not start after the attempt to rewind it: {error}")
+        except FAILURES as error:
+            self.context.log.error(f"the server does not start after the attempt to rewind it: {reason_of(error)}")
 
     def tell_lost(self, lost: LostWal | None) -> None:
         """Say what the primary never had, and keep it if that is wanted."""
@@ -270,8 +270,10 @@ class Repair:
         commits: int | None = None
         try:
             commits = count_commits(context.pgdata, lost, context.programs, context.deadline.within(COUNT_SECONDS))
-        except AgentError as error:
-            context.log.info(f"the transactions in the WAL that is thrown away could not be counted: {error}")
+        except FAILURES as error:
+            context.log.info(
+                f"the transactions in the WAL that is thrown away could not be counted: {reason_of(error)}"
+            )
         number = "an unknown number of" if commits is None else str(commits)
         context.log.warning(f"thrown away: {lost}, {number} transactions that the primary does not have")
         if context.parameters.keep_lost_wal:

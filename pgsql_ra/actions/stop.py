@@ -7,7 +7,7 @@ A failed stop gets the node fenced, and a stop that lies loses data, so this mod
 
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.marks import mark_not_promotable, mark_receiver_gone, mark_stopped
-from pgsql_ra.ocf import AgentError, Exit
+from pgsql_ra.ocf import FAILURES, Exit, reason_of
 from pgsql_ra.postgres.job import JobFile, besides
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.postgres.process import stop as stop_server
@@ -60,8 +60,8 @@ def leave_alone(context: Context, file: JobFile) -> bool:
                 return False
             # What it would start again belongs to Pacemaker's next start.
             file.write(job._replace(spared=False, holds_server=False))
-    except AgentError as error:
-        context.log.warning(f"the repair has to be ended, because its state cannot be written: {error}")
+    except FAILURES as error:
+        context.log.warning(f"the repair has to be ended, because its state cannot be written: {reason_of(error)}")
         return False
     return True
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
 from pgsql_ra.ocf import AgentError, Deadline, NotPermitted
+from pgsql_ra.postgres.process import send
 
 LOCK_FILE = "rejoin.lock"
 STATE_FILE = "rejoin.state"
@@ -173,13 +174,13 @@ class JobFile:
         while (state := self.running()) is not None and proper.remaining() > 0:
             # A job that has just begun has not said yet which process it is.
             if not asked and state.pid and started_at(state.pid) == state.begun:
-                _signal(state.pid, signal.SIGTERM)
+                send(state.pid, signal.SIGTERM)
                 asked = True
             deadline.pause("the repair of the data directory to end", 0.02)
         while (state := self.running()) is not None:
             # A server that the job started is in another session (pg_ctl makes one for it).
             for pid in session_members(state.pid):
-                _signal(pid, signal.SIGKILL)
+                send(pid, signal.SIGKILL)
             deadline.pause("the processes that repair the data directory to end", 0.05)
 
 
@@ -253,10 +254,3 @@ def besides(job: JobState | None, processes: list[int]) -> list[int]:
 def own_identity() -> tuple[int, int]:
     """This process, for the state file."""
     return os.getpid(), started_at(os.getpid())
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return

@@ -163,7 +163,7 @@ def stop(pgdata: str, fast_seconds: float, deadline: Deadline, log: Log) -> None
     """
     fast = deadline.within(fast_seconds)
     if (pid := postmaster(pgdata)) is not None and fast_seconds > 0:
-        _send(pid, signal.SIGINT)
+        send(pid, signal.SIGINT)
         while fast.remaining() > 0 and server_processes(pgdata):
             deadline.pause("the fast shutdown", 0.02)
     if server_processes(pgdata):
@@ -178,7 +178,7 @@ def _stop_at_once(pgdata: str, deadline: Deadline, log: Log) -> None:
         log.warning(
             "the server did not end by a fast shutdown in time: immediate shutdown, it will recover when it starts"
         )
-        _send(pid, signal.SIGQUIT)
+        send(pid, signal.SIGQUIT)
         # The postmaster itself kills children that ignore SIGQUIT after 5 seconds (SIGKILL_CHILDREN_AFTER_SECS).
         patience = deadline.within(min(7.0, deadline.remaining() / 2))
         while patience.remaining() > 0 and server_processes(pgdata):
@@ -186,12 +186,13 @@ def _stop_at_once(pgdata: str, deadline: Deadline, log: Log) -> None:
     while left := server_processes(pgdata):
         log.warning(f"server processes {left} are left: SIGKILL")
         for pid in left:
-            _send(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         deadline.pause(f"server processes {left} to end after SIGKILL", 0.1)
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal. A process that has ended by itself meanwhile needs none."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return  # it has ended by itself, which is what was wanted
+        return

@@ -74,9 +74,13 @@ class Server:
     def reload(self) -> None:
         """Make the server read its configuration again; it does so in the background."""
         pid = postmaster(self._options.pgdata)
+        gone = ServerFailure("the server is gone, its configuration cannot be reloaded")
         if pid is None:
-            raise ServerFailure("the server is gone, its configuration cannot be reloaded")
-        os.kill(pid, signal.SIGHUP)
+            raise gone
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except ProcessLookupError:
+            raise gone from None
 
     def _is_ready(self) -> bool:
         file = PidFile.read(self._options.pgdata)

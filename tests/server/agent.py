@@ -32,6 +32,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 from pgsql_ra.pacemaker import command
 command.ENVIRONMENT["PATH"] = {tools!r} + ":" + command.ENVIRONMENT["PATH"]
+{meanwhile}
 {way_in}
 """
 AGENT = "from pgsql_ra.agent import main; sys.exit(main(sys.argv, os.environ))"
@@ -156,9 +157,15 @@ class Agent:
         assert "Traceback" not in done.stderr, done.stderr
         return Answer(done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
 
-    def command(self, *words: str, blocked: tuple[str, ...] = (), way_in: str = AGENT) -> list[str]:
-        """The command line of the agent; modules of `blocked` cannot be imported."""
-        code = LAUNCHER.format(project=str(PROJECT), blocked=blocked, tools=str(self.cluster.path), way_in=way_in)
+    def command(
+        self, *words: str, blocked: tuple[str, ...] = (), meanwhile: str = "", way_in: str = AGENT
+    ) -> list[str]:
+        """The command line of the agent; modules of `blocked` cannot be imported, and `meanwhile` is Python that makes
+        a moment certain which otherwise is a matter of luck.
+        """
+        code = LAUNCHER.format(
+            project=str(PROJECT), blocked=blocked, tools=str(self.cluster.path), meanwhile=meanwhile, way_in=way_in
+        )
         return [sys.executable, "-IXutf8", "-c", code, *words]
 
     def run(
@@ -167,6 +174,7 @@ class Agent:
         timeout: float = 60,
         meta: dict[str, str] | None = None,
         blocked: tuple[str, ...] = (),
+        meanwhile: str = "",
         environment: dict[str, str] | None = None,
         **parameters: Any,
     ) -> Answer:
@@ -176,7 +184,7 @@ class Agent:
         """
         begun = time.monotonic()
         process = subprocess.Popen(
-            self.command(*words, blocked=blocked),
+            self.command(*words, blocked=blocked, meanwhile=meanwhile),
             env=self.environment(timeout, meta, **parameters) if environment is None else environment,
             cwd=self.database.root,
             stdin=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ PURE = {name: path for name, path in MODULES.items() if name.startswith("pgsql_r
 ALLOWED_IN_PURE = {"collections", "dataclasses", "enum", "itertools", "math", "typing"}
 HEAVY = ("psycopg", "lxml", "click")
 MOST_LINES = 400
+MAY_SIGNAL = ("pgsql_ra.postgres.process", "pgsql_ra.postgres.server")
 LONG_ON_PURPOSE = {"pgsql_ra.parameters"}
 """Texts for people, one after the other."""
 
@@ -103,6 +104,22 @@ def test_what_decisions_see_and_say_cannot_be_changed(name: str) -> None:
         if isinstance(node, ast.ClassDef):
             written = [ast.unparse(decorator) for decorator in node.decorator_list]
             assert [text for text in written if "dataclass" in text and "frozen=True" not in text] == [], node.name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_who_handles_the_agents_errors_handles_the_systems_too(name: str) -> None:
+    """A process that ends by itself at the wrong moment is an OSError: a notification was left half done by one."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Try):
+            caught = [ast.unparse(handler.type) for handler in node.handlers if handler.type]
+            assert "AgentError" not in caught or "OSError" in caught, f"{name}:{node.lineno}: catch ocf.FAILURES"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_one_place_sends_signals(name: str) -> None:
+    """Where a process that has just ended is none to end; a reload has to say that nobody took it."""
+    calls = [node for node in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(node, ast.Call)]
+    assert [call.lineno for call in calls if ast.unparse(call.func) == "os.kill"] == [] or name in MAY_SIGNAL
 
 
 @pytest.mark.parametrize("name", MODULES)
