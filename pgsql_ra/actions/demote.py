@@ -24,10 +24,11 @@ def demote(context: Context) -> Exit:
     may_be_promoted = context.node.lower() in context.notification.demote
     if is_standby and not stops_next and not may_be_promoted:
         return Exit.SUCCESS
-    if server_processes(context.pgdata):
+    user = context.parameters.pgdba
+    if server_processes(context.pgdata, user):
         if not is_standby:
             checkpoint(context)
-        stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
+        stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log, user)
         context.log.info("the primary is stopped")
     mark_stopped(context)
     if context.parameters.rejoin == "manual" and not release_lock(context):

@@ -43,7 +43,7 @@ def look(context: Context, probe: bool) -> Exit:
     """NOT_RUNNING, SUCCESS for a standby (or a single instance), PROMOTED for a primary, FAILED_PROMOTED for a primary
     that does not answer. ServerFailure for another server that does not answer.
     """
-    if not server_processes(context.pgdata):
+    if not server_processes(context.pgdata, context.parameters.pgdba):
         return Exit.NOT_RUNNING
     # From here on it takes SQL, whose driver costs more than all the rest.
     from pgsql_ra.actions.observe import describe, is_configured_as_standby, observe_server
@@ -131,7 +131,7 @@ def show_outside_receiver(context: Context, server: "Standby") -> None:
 
 def status(context: Context) -> Exit:
     """SUCCESS if a postmaster runs, else NOT_RUNNING."""
-    return Exit.SUCCESS if postmaster(context.pgdata) else Exit.NOT_RUNNING
+    return Exit.SUCCESS if postmaster(context.pgdata, context.parameters.pgdba) else Exit.NOT_RUNNING
 
 
 def run_monitor_sql(context: Context) -> None:

@@ -46,9 +46,9 @@ def look_ahead(context: Context, server: ServerState, deadline: Deadline) -> Ser
 
 
 def _look_once(context: Context, answer_by: Deadline) -> ServerState:
-    pid = postmaster(context.pgdata)
+    pid = postmaster(context.pgdata, context.parameters.pgdba)
     if pid is None:
-        left = server_processes(context.pgdata)
+        left = server_processes(context.pgdata, context.parameters.pgdba)
         if left and context.replicates:
             from pgsql_ra.postgres.job import JobFile, besides
 

@@ -96,7 +96,7 @@ def start_server(context: Context, major: int) -> None:
     if major < STATISTICS_IN_MEMORY_VERSION:
         directory = os.path.join(given.pgdata, configured(context, "stats_temp_directory"))
         prepare_directory(directory, STATISTICS_MODE, user, "stats_temp_directory")
-    remove_stale_pid_file(given.pgdata, context.log)
+    remove_stale_pid_file(given.pgdata, given.pgdba, context.log)
     context.server.start(context.deadline)
 
 

@@ -20,8 +20,9 @@ def stop(context: Context) -> Exit:
         if not end_repair(context):
             mark_stopped(context)
             return Exit.SUCCESS
-    if server_processes(context.pgdata):
-        stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
+    user = context.parameters.pgdba
+    if server_processes(context.pgdata, user):
+        stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log, user)
         context.log.info(f"the server in {context.pgdata} is stopped")
     if context.replicates:
         mark_stopped(context)
@@ -56,7 +57,9 @@ def leave_alone(context: Context, file: JobFile) -> bool:
     try:
         with file.changing():
             job = file.read()
-            if not (job.spared or job.in_place) or besides(job, server_processes(context.pgdata)):
+            if not (job.spared or job.in_place) or besides(
+                job, server_processes(context.pgdata, context.parameters.pgdba)
+            ):
                 return False
             # What it would start again belongs to Pacemaker's next start.
             file.write(job._replace(spared=False, holds_server=False))

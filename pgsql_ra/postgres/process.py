@@ -9,12 +9,17 @@ Loads nothing that `stop` could miss: it must work whatever else is broken.
 """
 
 import os
+import pwd
 import signal
+from collections.abc import Iterator
 from enum import Enum
 
 from pgsql_ra.ocf import Deadline, Log
 
 _POSTMASTER_PID = "postmaster.pid"
+_KEY_BITS = 0xFFFFFFFF
+PROGRAMS = ("postgres", "postmaster")
+"""The names of the server's program; the second one is a link to it up to PostgreSQL 15."""
 
 
 class PostmasterStatus(Enum):
@@ -28,16 +33,20 @@ class PostmasterStatus(Enum):
 
 
 class PidFile:
-    """What postmaster.pid says: `pid`, `socket_directory` ("" if none), `listen_address` ("" if none), `port`,
-    `status`.
+    """What postmaster.pid says: `pid`, `started` (seconds since 1970), `socket_directory` ("" if none),
+    `listen_address` ("" if none), `port`, `memory` (key and identifier of its shared memory), `status`.
     """
 
     def __init__(self, text: str) -> None:
         lines = [*text.splitlines(), *[""] * 8]
         self.pid = int(lines[0])
+        self.started = int(lines[2] or 0)
         self.port = int(lines[3] or 0)
         self.socket_directory = lines[4].strip()
         self.listen_address = lines[5].strip()
+        key, identifier, *_ = [*map(int, lines[6].split()), -1, -1]
+        # The key is an inode's number cut to 32 bits, here extended by its sign.
+        self.memory = (key & _KEY_BITS, identifier)
         try:
             self.status = PostmasterStatus(lines[7].strip())
         except ValueError:
@@ -53,63 +62,140 @@ class PidFile:
             return None
 
 
-def server_processes(pgdata: str) -> list[int]:
+def server_processes(pgdata: str, user: str = "") -> list[int]:
     """Every process of the server on this data directory, the oldest first.
 
+    A process is one of a server if its program is PostgreSQL's and it runs as whom the data directory belongs to (a
+    server insists on that, checkDataDir in src/backend/utils/init/miscinit.c): what other users call their processes,
+    and where they let them work, is nothing to us.
+
     If somebody has moved or removed the directory under its server, that is still the one that was told to serve it.
+    Then, and if the directory was given to somebody else, only `user` (the parameter pgdba) says whose it would be.
     """
     directory = os.path.realpath(pgdata)
-    processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    if found := sorted(pid for pid in processes if _serves(pid, directory)):
+    owner = owner_of(directory)
+    processes = _processes_of(owner)
+    if found := _serving(processes, directory, owner):
         return found
-    elsewhere = {place for pid in processes if (place := _place_of_server_for(pid, pgdata, directory))}
-    return sorted(pid for pid in processes if any(_serves(pid, place) for place in elsewhere))
+    # Not asked before it is needed: the name may have to be looked up over a network.
+    owners = owner | _user_id(user)
+    if owners != owner:
+        processes = _processes_of(owners)
+        if found := _serving(processes, directory, owners - owner):
+            return found
+    elsewhere = {place for pid in processes if (place := _place_of_server_for(pid, pgdata, directory, owners))}
+    return sorted({pid for place in elsewhere for pid in _serving(processes, place, owners)})
 
 
-def _place_of_server_for(pid: int, pgdata: str, directory: str) -> str:
+def owner_of(directory: str) -> frozenset[int]:
+    """Whose processes may serve the directory. No server runs as root: it is a place where nothing is mounted now."""
+    try:
+        return frozenset({os.stat(directory).st_uid} - {0})
+    except OSError:
+        return frozenset()
+
+
+def _processes_of(users: frozenset[int]) -> list[int]:
+    """The processes that may be theirs. One whose program may not be read looks like root's."""
+
+    def may_be(pid: int) -> bool:
+        try:
+            user = os.stat(f"/proc/{pid}").st_uid
+            return user in users or (user == 0 and _comm(pid) in PROGRAMS)
+        except OSError:
+            return False  # gone meanwhile
+
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if users and may_be(pid)]
+
+
+def _user_id(user: str) -> frozenset[int]:
+    """The number of a user; nothing if this node does not know it."""
+    try:
+        return frozenset({pwd.getpwnam(user).pw_uid} if user else ())
+    except KeyError:
+        return frozenset()
+
+
+def _serving(processes: list[int], directory: str, owners: frozenset[int]) -> list[int]:
+    return sorted(pid for pid in processes if _serves(pid, directory, owners))
+
+
+def _place_of_server_for(pid: int, pgdata: str, directory: str, owners: frozenset[int]) -> str:
     """Where a postmaster works that was told to serve `pgdata`, if that is another place by now; else ""."""
     try:
+        # A path means another directory in a container.
+        if not _shares(pid, "ns/mnt") or not _shares(pid, "root"):
+            return ""
         place = os.readlink(f"/proc/{pid}/cwd")
         # A program that was just started works in "/", or where Pacemaker does; it tells soon by its place.
-        if place in ("/", directory) or not _serves(pid, place):
+        if place in ("/", directory) or not _serves(pid, place, owners):
             return ""
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read().split(b"\0")
-        told = words[words.index(b"-D") + 1] if b"-D" in words[:-1] else b""
-        # A path means another directory in a container.
-        here = all(
-            os.readlink(f"/proc/{pid}/{what}") == os.readlink(f"/proc/self/{what}") for what in ("ns/mnt", "root")
-        )
     except OSError:
         return ""
-    return place if here and os.fsdecode(told) in (pgdata, directory) else ""
+    told = words[words.index(b"-D") + 1] if b"-D" in words[:-1] else b""
+    return place if os.fsdecode(told) in (pgdata, directory) else ""
 
 
-def postmaster(pgdata: str) -> int | None:
+def _shares(pid: int, what: str) -> bool:
+    """Whether a process and this one have the same of this. OSError if that process is gone."""
+    return os.readlink(f"/proc/{pid}/{what}") == os.readlink(f"/proc/self/{what}")
+
+
+def postmaster(pgdata: str, user: str = "") -> int | None:
     """The postmaster's process id, None if there is none. Backends that outlive their postmaster are not one.
 
-    Cheap: postmaster.pid says where to look, the kernel says whether it is true.
+    Cheap: postmaster.pid says where to look, the kernel says whether it is true. `user`: see server_processes.
     """
     directory = os.path.realpath(pgdata)
     file = PidFile.read(pgdata)
-    if file is not None and file.pid > 0 and _serves(file.pid, directory):
+    if file is not None and file.pid > 0 and _serves(file.pid, directory, owner_of(directory)):
         return file.pid
     # No file, or a wrong one: the server may run all the same (a file deleted by hand). Its parent is not one of its
     # own.
-    processes = server_processes(pgdata)
+    processes = server_processes(pgdata, user)
     return next((pid for pid in processes if _parent(pid) not in processes and _has_children(pid, processes)), None)
 
 
-def _serves(pid: int, directory: str) -> bool:
-    """Whether `pid` is a live PostgreSQL process that works in `directory`."""
+def _serves(pid: int, directory: str, owners: frozenset[int]) -> bool:
+    """Whether `pid` is a live PostgreSQL process of one of `owners` that works in `directory`."""
     try:
-        if os.readlink(f"/proc/{pid}/cwd") != directory:
+        is_here = _shares(pid, "ns/mnt")
+        if is_here and os.readlink(f"/proc/{pid}/cwd") != directory:
             return False
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            name, _, rest = file.read().partition("(")[2].rpartition(")")
+        if not runs_as(pid, owners) or not _is_postgres(pid):
+            return False
+        # In another container the path says nothing, and the directory may be this one by another name. (Not asked of
+        # all processes: one that works on a filesystem that hangs would keep this one waiting.)
+        return is_here or os.path.samestat(os.stat(f"/proc/{pid}/cwd"), os.stat(directory))
     except OSError:
         return False  # gone meanwhile, or a kernel thread
-    return name.startswith(("postgres", "postmaster")) and rest.split()[0] not in ("Z", "X")
+
+
+def runs_as(pid: int, users: frozenset[int]) -> bool:
+    """Whether a process lives and runs as one of these users. Both the real and the effective one have to be: it may
+    have begun as another's set-user-ID program. OSError if it is gone.
+    """
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        facts = dict(line.split(":", 1) for line in file if line.startswith(("State:", "Uid:")))
+    real, effective, *_ = map(int, facts["Uid"].split())
+    return facts["State"].split()[0] not in ("Z", "X") and real == effective and real in users
+
+
+def _is_postgres(pid: int) -> bool:
+    """Whether its program is PostgreSQL's server, by the file that it is or, if that was renamed or the process has
+    given up its memory and is ending, was when it was started (the kernel keeps that name; titles do not change it).
+    """
+    if _comm(pid) in PROGRAMS:
+        return True
+    program = os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)")
+    return program in PROGRAMS
+
+
+def _comm(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().rstrip("\n")
 
 
 def _parent(pid: int) -> int:
@@ -124,17 +210,63 @@ def _has_children(pid: int, processes: list[int]) -> bool:
     return any(_parent(other) == pid for other in processes)
 
 
-def remove_stale_pid_file(pgdata: str, log: Log) -> None:
+def remove_stale_pid_file(pgdata: str, user: str, log: Log) -> None:
     """Remove a postmaster.pid that would keep the server from starting although nothing serves this directory.
 
-    PostgreSQL takes the file for valid if a process with that number lives, be it another server of the same user on a
-    machine that shares the storage, or after a reboot. One whose number is free it replaces by itself.
+    PostgreSQL takes the file for valid if a process of its user has that number (CreateLockFile in miscinit.c), be it
+    another server's, after a reboot or a crash. Any other file it replaces by itself.
+
+    The file stays if its server may be one that cannot be seen from here, in another container with numbers of its own:
+    a server that misses its file ends itself (RecheckDataDirLockFile).
     """
     file = PidFile.read(pgdata)
-    if file is None or server_processes(pgdata) or not os.path.exists(f"/proc/{file.pid}"):
+    if file is None or server_processes(pgdata, user):
+        return
+    try:
+        if not runs_as(file.pid, owner_of(pgdata)):
+            return
+    except OSError:
+        return  # no process has the number
+    path = os.path.join(pgdata, _POSTMASTER_PID)
+    if not _has_ended(file):
+        log.warning(
+            f"remove {path} if no server runs on this directory in another container: it names process {file.pid},"
+            " which is another one here, and nothing shows that its server has ended"
+        )
         return
     log.warning(f"postmaster.pid in {pgdata} names process {file.pid}, which does not serve it: the file is removed")
-    os.remove(os.path.join(pgdata, _POSTMASTER_PID))
+    os.remove(path)
+
+
+def _has_ended(file: PidFile) -> bool:
+    """Whether the server that wrote the file has ended for certain, seen or not: this kernel was started after it, or
+    its shared memory is still there and nobody uses it (a server that is killed leaves it behind).
+    """
+    for memory, users, changed in _shared_memory():
+        # One that was made before the server is not its own: numbers begin anew in each container.
+        if memory == file.memory and changed >= file.started:
+            return users == 0
+    return 0 < file.started < _boot_time()
+
+
+def _shared_memory() -> Iterator[tuple[tuple[int, int], int, int]]:
+    """The System V shared memory that can be seen from here: key and identifier, the number of its users, and when it
+    was made.
+    """
+    try:
+        with open("/proc/sysvipc/shm", encoding="utf-8") as file:
+            lines = file.read().splitlines()[1:]
+    except OSError:
+        return  # a kernel without it
+    for line in lines:
+        words = [int(word) for word in line.split()]
+        yield (words[0] & _KEY_BITS, words[1]), words[6], words[13]
+
+
+def _boot_time() -> int:
+    """When this kernel was started, in seconds since 1970, by the present clock."""
+    with open("/proc/stat", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("btime"))
 
 
 def is_sleeping_without(pid: int, number: signal.Signals) -> bool:
@@ -155,35 +287,35 @@ def is_sleeping_without(pid: int, number: signal.Signals) -> bool:
         return False
 
 
-def stop(pgdata: str, fast_seconds: float, deadline: Deadline, log: Log) -> None:
+def stop(pgdata: str, fast_seconds: float, deadline: Deadline, log: Log, user: str = "") -> None:
     """End the server: a fast shutdown, an immediate one after `fast_seconds`, then SIGKILL for whatever is left.
 
     Returns when no process of this data directory lives. DeadlineExceeded if one cannot be ended (it hangs in the
-    kernel).
+    kernel). `user`: see server_processes.
     """
     fast = deadline.within(fast_seconds)
-    if (pid := postmaster(pgdata)) is not None and fast_seconds > 0:
+    if (pid := postmaster(pgdata, user)) is not None and fast_seconds > 0:
         send(pid, signal.SIGINT)
-        while fast.remaining() > 0 and server_processes(pgdata):
+        while fast.remaining() > 0 and server_processes(pgdata, user):
             deadline.pause("the fast shutdown", 0.02)
-    if server_processes(pgdata):
-        _stop_at_once(pgdata, deadline, log)
+    if server_processes(pgdata, user):
+        _stop_at_once(pgdata, user, deadline, log)
 
 
-def _stop_at_once(pgdata: str, deadline: Deadline, log: Log) -> None:
+def _stop_at_once(pgdata: str, user: str, deadline: Deadline, log: Log) -> None:
     """Immediate shutdown. A postmaster that is stopped (SIGSTOP) or backends without one take no such request:
     SIGKILL.
     """
-    if (pid := postmaster(pgdata)) is not None:
+    if (pid := postmaster(pgdata, user)) is not None:
         log.warning(
             "the server did not end by a fast shutdown in time: immediate shutdown, it will recover when it starts"
         )
         send(pid, signal.SIGQUIT)
         # The postmaster itself kills children that ignore SIGQUIT after 5 seconds (SIGKILL_CHILDREN_AFTER_SECS).
         patience = deadline.within(min(7.0, deadline.remaining() / 2))
-        while patience.remaining() > 0 and server_processes(pgdata):
+        while patience.remaining() > 0 and server_processes(pgdata, user):
             deadline.pause("the immediate shutdown", 0.02)
-    while left := server_processes(pgdata):
+    while left := server_processes(pgdata, user):
         log.warning(f"server processes {left} are left: SIGKILL")
         for pid in left:
             send(pid, signal.SIGKILL)

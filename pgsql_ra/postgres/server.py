@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, Log, ServerFailure
-from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
+from pgsql_ra.postgres.process import PidFile, PostmasterStatus, owner_of, postmaster, runs_as, server_processes
 from pgsql_ra.postgres.programs import Programs
 
 _DIAGNOSIS_SECONDS = 5.0
@@ -150,14 +150,20 @@ def _is_launching(pgdata: str) -> bool:
     """Whether a process that was told to serve `pgdata` is there: between fork and taking the directory as its own.
 
     pg_ctl has a shell run `"postgres" -D "pgdata" ...`, which becomes the server with the words separated by zero
-    bytes.
+    bytes. Only what runs as the directory's owner can become its server.
     """
+    owner = owner_of(pgdata)
     told = re.compile(rb'-D[\0 ]"?' + re.escape(os.fsencode(pgdata)) + rb'"?(?:[\0 ]|$)')
     for name in os.listdir("/proc"):
         try:
             with open(f"/proc/{name}/cmdline", "rb") as file:
                 command = file.read()
-            if b"postgres" in command and told.search(command) and int(name) != os.getpid():
+            if (
+                b"postgres" in command
+                and told.search(command)
+                and int(name) != os.getpid()
+                and runs_as(int(name), owner)
+            ):
                 return True
         except (OSError, ValueError):
             continue  # gone meanwhile, or no process

@@ -265,6 +265,49 @@ def test_a_stale_pid_file_with_the_number_of_a_living_process(agent: Agent, data
         sleeper.wait()
 
 
+def test_a_pid_file_of_a_crashed_server(agent: Agent, standby: Database) -> None:
+    """Without a reboot: the number was given to another process of the same user."""
+    standby.crash()
+    sleeper = subprocess.Popen(["sleep", "3600"], user=USER, group=USER, extra_groups=[], start_new_session=True)
+    try:
+        name_in_pid_file(standby, sleeper.pid)
+        answer = agent.start()
+        assert sleeper.poll() is None
+        assert answer.code == 0, answer
+    finally:
+        os.kill(sleeper.pid, signal.SIGKILL)
+        sleeper.wait()
+
+
+@pytest.mark.parametrize("memory", ["shared", "separate"])
+def test_the_pid_file_of_a_server_in_another_container_stays(agent: Agent, standby: Database, memory: str) -> None:
+    """The agent sees no process of it, and another process of the same user under its number."""
+    name_in_pid_file(standby, 2)
+    before = (standby.data / "postmaster.pid").read_text()
+    namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc", *(["--ipc"] if memory == "separate" else [])]
+    # The shell is number 1 and what it starts first is number 2.
+    script = f'setpriv --reuid={USER} --clear-groups sleep 60 & until [ -e /proc/2/status ]; do :; done; $0 "$@"'
+    done = subprocess.run(
+        ["unshare", *namespaces, "sh", "-c", script, *agent.command("start")],
+        env=agent.environment(20),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert (standby.data / "postmaster.pid").read_text() == before
+    assert "in another container" in agent.logged()
+    assert standby.is_running()
+
+
+def name_in_pid_file(database: Database, pid: int) -> None:
+    """The file in which the server says its number says this one."""
+    path = database.data / "postmaster.pid"
+    path.write_text(f"{pid}\n" + path.read_text().partition("\n")[2])
+
+
 def test_start_without_a_cluster_fails_in_time(agent: Agent, database: Database, cluster: StandInCluster) -> None:
     cluster.go_down()
     answer = agent.start()
