@@ -3,10 +3,11 @@
 
 A slot makes the primary keep the WAL that its standby lacks. One that nobody uses keeps WAL until the disk is full, so:
   * a slot is made when its node is there, not before;
-  * a slot with the agent's prefix is dropped when its node is no longer in node_list, and on a server that is no
+  * the slot of a node of the cluster is dropped when that is no longer in node_list, and on a server that is no
     primary any more: its next primary keeps the WAL now;
   * a slot that lost its WAL (max_slot_wal_keep_size) is dropped and made again: the server does not let it be used;
-  * a slot in use is never dropped.
+  * a slot in use is never dropped, nor one that belongs to no node of the cluster, whatever its name begins with: a
+    backup program's slot keeps the only copy of what it has not fetched yet.
 """
 
 from collections.abc import Iterator
@@ -51,10 +52,17 @@ def _wanted(snapshot: Snapshot, server: Primary) -> Iterator[Change]:
 
 
 def _stale(snapshot: Snapshot, server: Primary) -> Iterator[Change]:
-    wanted = {slot for node, slot in snapshot.policy.slots if node != snapshot.policy.node}
+    policy = snapshot.policy
+    wanted = {slot for node, slot in policy.slots if node != policy.node}
+    left = {slot_of(policy.slot_prefix, node.key) for node in snapshot.cluster.nodes} - wanted
     for slot in server.slots:
-        if slot.name.startswith(f"{snapshot.policy.slot_prefix}_") and slot.name not in wanted and not slot.active:
+        if slot.name in left and not slot.active:
             yield DropSlot(slot.name, "its node is not in node_list, or it is this node")
+
+
+def slot_of(prefix: str, node: str) -> str:
+    """The slot that a node has, or had (the same as parameters.slot_name, which this room may not use)."""
+    return f"{prefix}_{node.replace('.', '_').replace('-', '_')}"
 
 
 def _worry(server: Primary) -> str:
