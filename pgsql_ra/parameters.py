@@ -461,6 +461,8 @@ class Parameters:
             Query that a healthy server must answer without an error; what it answers does not matter. It runs as
             monitor_user in the database pgdb, in every monitor, so it must be quick and change nothing. With rep_mode
             sync and async it runs on the primary only. The default is not run: the agent's own queries tell as much.
+            It has the settings that the role and the database have (search_path, say); the agent's own sessions bring
+            theirs along.
             """,
     )
     stop_escalate = Integer(

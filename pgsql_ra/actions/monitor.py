@@ -140,8 +140,9 @@ def run_monitor_sql(context: Context) -> None:
     if given.monitor_sql == type(given).monitor_sql.default:
         return
     from pgsql_ra.actions.observe import open_session
+    from pgsql_ra.postgres.session_settings import ADMINISTRATORS
 
-    with open_session(context, context.deadline) as session:
+    with open_session(context, context.deadline, ADMINISTRATORS) as session:
         session.execute(given.monitor_sql.encode())
 
 

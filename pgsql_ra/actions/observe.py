@@ -2,6 +2,7 @@
 """Looking at the server: the kernel, postmaster.pid and SQL merged once into one ServerState."""
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -104,7 +105,7 @@ def _system(context: Context) -> str:
 
     try:
         return str(system_identifier(context.pgdata))
-    except AgentError as error:
+    except FAILURES as error:
         context.log.info(f"whose data these are could not be read: {error}")
         return ""
 
@@ -116,12 +117,16 @@ def both(written: Link, in_force: Link) -> Link:
     return written if in_force in (written, Link.UNSEEN) else Link.TORN
 
 
-def open_session(context: Context, deadline: Deadline) -> "AbstractContextManager[Session]":
-    """A session with the local server as the monitoring user."""
+def open_session(
+    context: Context, deadline: Deadline, settings: Mapping[str, str] | None = None
+) -> "AbstractContextManager[Session]":
+    """A session with the local server as the monitoring user, with the agent's own settings unless others are given."""
     from pgsql_ra.postgres.session import connect
 
     given = context.parameters
-    return connect(context.pgdata, context.user, given.pgdb, given.monitor_user, given.monitor_password, deadline)
+    return connect(
+        context.pgdata, context.user, given.pgdb, given.monitor_user, given.monitor_password, deadline, settings
+    )
 
 
 def open_owner_session(context: Context, deadline: Deadline) -> "AbstractContextManager[Session]":

@@ -151,7 +151,9 @@ def primary_server(context: Context) -> "PrimaryServer":
     has_version = os.path.exists(os.path.join(context.pgdata, "PG_VERSION"))
     major = read_major(context.pgdata) if has_version else context.programs.major(context.deadline)
     options = only_from_primary(major, given.primary_conninfo_opt)
-    return PrimaryServer(given.master_ip, given.pgport, given.rejoin_user or given.repuser, options, context.user)
+    return PrimaryServer(
+        given.master_ip, given.pgport, given.rejoin_user or given.repuser, options, context.user, major
+    )
 
 
 def policy_of(context: Context) -> Rejoin:

@@ -7,7 +7,7 @@ Imports psycopg, which costs more than the rest of an action; only what needs SQ
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
@@ -18,8 +18,9 @@ import psycopg
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
 from pgsql_ra.postgres.configuration import parse_synchronous
 from pgsql_ra.postgres.process import PidFile, is_sleeping_without
+from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, startup_options
 from pgsql_ra.postgres.user import DatabaseUser
-from pgsql_ra.postgres.wal import read_history, timeline_at
+from pgsql_ra.postgres.wal import read_history, read_major, timeline_at
 from pgsql_ra.replication.lsn import Lsn, Position
 from pgsql_ra.replication.snapshot import (
     Link,
@@ -90,9 +91,17 @@ class Refused(ServerFailure):
 
 @contextmanager
 def connect(
-    pgdata: str, user: DatabaseUser, database: str, role: str, password: str, deadline: Deadline
+    pgdata: str,
+    user: DatabaseUser,
+    database: str,
+    role: str,
+    password: str,
+    deadline: Deadline,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Session]:
     """A session with the local server, by the socket and port that its postmaster.pid names.
+
+    The session has the agent's own settings unless others are given (see session_settings).
 
     Neither the connection nor a statement outlives the deadline, even if the server is stopped in mid-air: an alarm
     ends the wait. Refused if the server takes no connection now, ServerFailure if it will not take this one later
@@ -112,8 +121,8 @@ def connect(
                     user=role or user.name,
                     password=password or None,
                     application_name=APPLICATION_NAME,
-                    # A commit of ours (monitor_sql) must not wait for a standby, or a lost one stops the monitor.
-                    options=f"-c synchronous_commit=local -c statement_timeout={int(seconds * 1000)}",
+                    client_encoding=CLIENT_ENCODING,
+                    options=startup_options(own_settings(_major(pgdata)) if settings is None else settings, seconds),
                     # The alarm comes before it, and says which process does not answer.
                     connect_timeout=int(seconds) + 2,
                     autocommit=True,
@@ -129,6 +138,14 @@ def connect(
             raise Refused(f"the connection to the server in {pgdata} broke: {_one_line(error)}") from error
         except psycopg.Error as error:
             raise ServerFailure(f"the server in {pgdata} does not answer as it should: {_one_line(error)}") from error
+
+
+def _major(pgdata: str) -> int:
+    """The server's major version; 0 if its file does not say it (its directory was moved, say)."""
+    try:
+        return read_major(pgdata)
+    except (OSError, ValueError):
+        return 0
 
 
 def sees_replication(connection: Session) -> bool:

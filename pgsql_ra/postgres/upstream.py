@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgsql_ra.ocf import Deadline, ServerFailure
 from pgsql_ra.postgres.session import APPLICATION_NAME, alarm, clean_environment
+from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, startup_options
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.replication.lsn import History, Position
 from pgsql_ra.replication.rejoin import Upstream
@@ -33,13 +34,17 @@ SEGMENT_GONE = "58P01"
 class PrimaryServer:
     """The primary at `host`. Connections are made as the database's system user, with that user's .pgpass."""
 
-    def __init__(self, host: str, port: int, role: str, options: str, user: DatabaseUser) -> None:
-        """`options` is the administrator's primary_conninfo_opt: TLS, passwords, keepalives hold here too."""
+    def __init__(self, host: str, port: int, role: str, options: str, user: DatabaseUser, major: int = 0) -> None:
+        """`options` is the administrator's primary_conninfo_opt: TLS, passwords, keepalives hold here too.
+
+        `major` is this node's version of PostgreSQL, which the primary has as well.
+        """
         try:
             given = conninfo_to_dict(options)
         except psycopg.ProgrammingError as error:
             raise ServerFailure("the parameter primary_conninfo_opt is not a connection string") from error
         self._user = user
+        self._major = major
         self.options: dict[str, str] = {
             **{name: str(value) for name, value in given.items()},
             "host": host,
@@ -71,7 +76,15 @@ class PrimaryServer:
         limit = deadline.within(CONNECT_SECONDS)
         seconds = max(2, int(limit.remaining()))
         where = f"the primary at {self.options['host']}"
-        merged: Mapping[str, str] = {**self.options, "connect_timeout": str(seconds), **options}
+        # What the administrator gives comes first, so that ours counts.
+        own = startup_options(own_settings(self._major), max(1.0, deadline.remaining()))
+        merged: Mapping[str, str] = {
+            **self.options,
+            "connect_timeout": str(seconds),
+            "client_encoding": CLIENT_ENCODING,
+            "options": f"{self.options.get('options', '')} {own}".strip(),
+            **options,
+        }
         with alarm(max(1.0, deadline.remaining()), f"{where} to answer"), clean_environment(self._user):
             try:
                 with self._user.acting():

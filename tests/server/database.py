@@ -118,10 +118,10 @@ class Database:
         return bool(self.processes())
 
     @contextmanager
-    def connect(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-        """A session of the tests."""
+    def connect(self, name: str = "postgres") -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """A session of the tests, with the database of this name."""
         with psycopg.connect(
-            host=str(self.socket), port=self.port, dbname="postgres", user=TESTER, autocommit=True, connect_timeout=10
+            host=str(self.socket), port=self.port, dbname=name, user=TESTER, autocommit=True, connect_timeout=10
         ) as session:
             yield session
 
