@@ -32,6 +32,7 @@ from pgsql_ra.replication.changes import (
     SetMet,
     SetPromotion,
     SetReceiver,
+    SetReceives,
     SetRecord,
     SetScore,
     SetStatus,
@@ -97,6 +98,8 @@ def apply(context: Context, change: Change) -> None:
             execute_sql(context, "SELECT pg_logical_emit_message(true, 'pgsql-ra', '')")
         case SetReceiver(node, value):
             attributes.set_transient(node, {"receiver-status": value})
+        case SetReceives(node, value):
+            attributes.set_private("receiver-from", node, value)
         case CreateSlot(name):
             attempt(context, change, "SELECT pg_create_physical_replication_slot(%s, true)", name)
         case DropSlot(name):
@@ -181,6 +184,8 @@ def describe(change: Change) -> str:
             return "a little WAL is written"
         case SetReceiver(node, value):
             return f"receiver-status of {node} = {value}"
+        case SetReceives(node, value):
+            return f"{node} receives from the address {value}"
         case CreateSlot(name):
             return f"make the replication slot {name}"
         case DropSlot(name):

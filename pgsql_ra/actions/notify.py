@@ -7,7 +7,8 @@ here must cost nothing, and one that does has a deadline of its own. What each o
   pre-stop     the primary lets another standby take over from a synchronous one that stops, and releases that one
                *before* it stops, so that no commit waits for it
   post-stop    the primary goes on without a standby that stopped, or that was fenced
-  post-start   a standby came: the primary takes it in; without a primary, the standbys elect one
+  post-start   a standby came: it says which connection is its own, and the primary takes it in; without a primary, the
+               standbys elect one
   pre-promote  every standby stops receiving and says where its WAL ends, so that the newest one is promoted
   post-promote every other node remembers the promotion, and a standby looks whether it can follow, and follows
   pre-demote   a primary that is to be demoted only because its score was lost says again that it is the primary
@@ -118,6 +119,10 @@ def _welcome(context: Context) -> None:
         from pgsql_ra.actions.replicate import elect_if_needed
 
         elect_if_needed(context)
+    elif context.node.lower() in context.notification.start and _runs_standby(context):
+        from pgsql_ra.actions.replicate import introduce_receiver
+
+        introduce_receiver(context)
 
 
 def _follow_up(context: Context) -> None:
@@ -149,10 +154,11 @@ def _follow_up(context: Context) -> None:
 
 
 def _receive_again(context: Context) -> None:
-    from pgsql_ra.actions.replicate import receive_again
+    from pgsql_ra.actions.replicate import introduce_receiver, receive_again
 
     try:
         receive_again(context)
+        introduce_receiver(context)
     except FAILURES as error:
         context.log.error(f"this standby follows the new primary from its next monitor on: {reason_of(error)}")
 

@@ -60,6 +60,7 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
     file = PidFile.read(context.pgdata)
     if file is not None and file.pid == pid and file.status in (PostmasterStatus.STARTING, PostmasterStatus.STOPPING):
         return Starting(pid, f"the server is {file.status.value}")
+    from pgsql_ra.postgres.endpoint import NONE, endpoint_of
     from pgsql_ra.postgres.session import Refused
 
     try:
@@ -69,6 +70,7 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
         system = _system(context)
         if isinstance(state, Primary):
             return replace(state, written=written, system=system)
+        state = replace(state, endpoint=endpoint_of(state.receiver) if state.receiver else NONE)
         return replace(state, link=both(context.files.link(), state.link), system=system)
     except Refused as error:
         # It may be on its way up or down; whether it lives is asked again in the next look.

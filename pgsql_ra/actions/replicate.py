@@ -12,7 +12,7 @@ from pgsql_ra.actions.observe import look_ahead
 from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
 from pgsql_ra.replication import election, primary, promotion
 from pgsql_ra.replication.changes import Plan, Receive
-from pgsql_ra.replication.receiver import show_receiver
+from pgsql_ra.replication.receiver import show_receiver, tell_endpoint
 from pgsql_ra.replication.slots import drop_own_slots
 from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Snapshot, Standby, Stopped
 
@@ -73,12 +73,26 @@ def watch_primary(context: Context, first_look: ServerState | None = None) -> No
             return Plan()
         plan = election.watch(snapshot, snapshot.server)
         changes = [each for each in plan.changes if not isinstance(each, Receive) or primary_listens(context)]
-        changes += [*drop_own_slots(snapshot, snapshot.server), *show_receiver(snapshot)]
+        changes += [*drop_own_slots(snapshot, snapshot.server), *show_receiver(snapshot), *tell_endpoint(snapshot)]
         return replace(plan, changes=tuple(changes))
 
     _, plan = converge(context, decide, patience(context), first_look)
     if plan.refusal:
         raise NotSafe(plan.refusal)
+
+
+def introduce_receiver(context: Context) -> None:
+    """As a standby that has just begun to receive, or does so in a moment: the primary is told which connection is this
+    node's, so that it does not have to wait for a monitor.
+    """
+
+    def decide(snapshot: Snapshot) -> Plan:
+        server = snapshot.server
+        if not isinstance(server, Standby):
+            return Plan()
+        return Plan(tell_endpoint(snapshot), "" if server.streaming else "the WAL receiver to stream")
+
+    converge(context, decide, patience(context))
 
 
 def elect_if_needed(context: Context) -> None:

@@ -20,7 +20,7 @@ from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, R
 T = TypeVar("T")
 
 DEFAULT_PRIORITY: Final = 1
-PRIVATE: Final = ("position", "election", "known", "met")
+PRIVATE: Final = ("position", "election", "known", "met", "receiver-from")
 """Attributes that attrd alone knows."""
 Private = Mapping[str, Mapping[str, str]]
 """Their values, by attribute and node."""
@@ -114,6 +114,7 @@ def _node(
         location=values.get(f"{resource}-xlog-loc", ""),
         receiver=values.get(f"{resource}-receiver-status", ""),
         election=own.get("election", ""),
+        receives=own.get("receiver-from", ""),
     )
 
 

@@ -17,6 +17,7 @@ import psycopg
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
 from pgsql_ra.postgres.configuration import parse_synchronous
+from pgsql_ra.postgres.endpoint import endpoint
 from pgsql_ra.postgres.process import PidFile, is_sleeping_without
 from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, startup_options
 from pgsql_ra.postgres.user import DatabaseUser
@@ -50,7 +51,10 @@ _PRIMARY = """
 SELECT pg_walfile_name(pg_current_wal_lsn()), pg_current_wal_flush_lsn()::text,
        (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'),
        ARRAY(SELECT json_build_object('node', lower(application_name), 'pid', pid, 'state', state,
-                                      'sync_state', sync_state, 'flush', flush_lsn::text)
+                                      'sync_state', sync_state, 'flush', flush_lsn::text,
+                                      'address', host(client_addr), 'port', client_port,
+                                      'slot', (SELECT slot_name FROM pg_replication_slots
+                                                WHERE active_pid = pid LIMIT 1))
                FROM pg_stat_replication ORDER BY backend_start DESC NULLS LAST)
 """
 
@@ -242,6 +246,8 @@ def _walsender(row: dict[str, Any]) -> Walsender:
         state=states.get(row["state"] or "", ReplicationState.UNKNOWN),
         sync_state=syncs.get(row["sync_state"] or "", SyncState.ASYNC),
         flush=Lsn.parse(row["flush"]) if row["flush"] else None,
+        client=endpoint(row["address"], row["port"]),
+        slot=row["slot"] or "",
     )
 
 

@@ -178,6 +178,15 @@ class SetReceiver:
 
 
 @dataclass(frozen=True)
+class SetReceives:
+    """Tell the primary where this node's WAL receiver connects from (`<resource>-receiver-from`)."""
+
+    node: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
 class CreateSlot:
     """Make a physical replication slot that holds WAL back from now on."""
 
@@ -258,6 +267,7 @@ Change = (
     | SetSynchronousStandbys
     | ProvokeReply
     | SetReceiver
+    | SetReceives
     | CreateSlot
     | DropSlot
     | EndWalsender

@@ -2,6 +2,7 @@
 """One standby in the eyes of its primary, and how what is said of it is changed."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from pgsql_ra.replication.changes import (
     Change,
@@ -23,6 +24,7 @@ from pgsql_ra.replication.snapshot import (
     ReplicationState,
     Snapshot,
     SyncState,
+    Walsender,
 )
 from pgsql_ra.replication.status import (
     DISCONNECT,
@@ -37,6 +39,13 @@ from pgsql_ra.replication.status import (
     standby_score,
     standby_status,
 )
+
+LIVING: Final = (ReplicationState.STREAMING, ReplicationState.CATCHUP)
+NOTHING_RECEIVED: Final = "none"
+
+
+def _host(client: str) -> str:
+    return client.rpartition(":")[0]
 
 
 def members(cluster: ClusterState) -> tuple[str, ...]:
@@ -57,12 +66,18 @@ class Peer:
         self.rows = tuple(row for row in server.walsenders if row.node == name)
         self.is_member = self.node.membership is Membership.MEMBER
         gone = not self.is_member or name in snapshot.leaving
+        self._slot = dict(snapshot.policy.slots).get(name, "")
+        self.stranger = "" if gone else self._find_stranger()
         # A standby that came back may have its old connection's row beside the new one (rows come newest first).
-        streaming = [row for row in self.rows if row.state is ReplicationState.STREAMING]
-        self.row = None if gone else next(iter([*streaming, *self.rows]), None)
+        may_be = [row for row in self.rows if self.owns(row) or self._may_own(row)]
+        streaming = [row for row in may_be if row.state is ReplicationState.STREAMING]
+        first = [*filter(self.owns, streaming), *streaming, *may_be]
+        self.row = None if gone or self.stranger else next(iter(first), None)
         self.streams = self.row is not None and self.row.state is ReplicationState.STREAMING
-        self.is_able = self.streams and self.node.priority > 0
+        self.is_identified = self.row is not None and self.owns(self.row)
         self.is_named = name in server.synchronous.names
+        # Whoever is to be waited for anew has to be known; who is waited for already has a moment to say who it is.
+        self.is_able = self.streams and self.node.priority > 0 and (self.is_identified or self.is_named)
         self.mode = snapshot.policy.mode
         # Whether anybody might take its record for a permission, and whether it was made under this promotion.
         self.is_promotable = may_be_promoted(self.node.data_status, self.mode)
@@ -70,6 +85,39 @@ class Peer:
         self.is_proven = self.is_promotable and self._is_current and not self._went_back
         self.system = server.system
         self.hearers = members(snapshot.cluster)
+
+    # ---- whose connection it is (anybody may call itself by the name of a node)
+
+    def owns(self, row: Walsender) -> bool:
+        """Whether this connection is the node's own for certain: it begins where the node says, or uses its slot."""
+        return bool((row.client and row.client == self.node.receives) or (row.slot and row.slot == self._slot))
+
+    def _may_own(self, row: Walsender) -> bool:
+        """Whether it may be: the node has connected anew, and has not said so yet; or has said nothing at all."""
+        said = self.node.receives
+        return not said or (":" in said and _host(row.client) == _host(said))
+
+    def _find_stranger(self) -> str:
+        """What to say if somebody else has connected by this name, or if it cannot be told who is who; else "".
+
+        Commits that wait for this name are then released by anybody's word: it is no proof any more.
+        """
+        living = [row for row in self.rows if row.state in LIVING]
+        foreign = [row for row in living if not self.owns(row) and not self._may_own(row)]
+        if not foreign and len({_host(row.client) for row in living}) <= 1:
+            return ""
+        whom = " and ".join(sorted({row.client or "an unknown address" for row in foreign or living}))
+        receives = {"": "has not said where it connects from", NOTHING_RECEIVED: "says that it receives nothing"}
+        own = receives.get(self.node.receives, f"connects from {self.node.receives}")
+        return (
+            f"somebody at {whom} calls itself {self.name}, and {self.name} {own}: give the other one another"
+            " application_name (if there is NAT between the nodes, set replication_slot_name)"
+        )
+
+    @property
+    def waits_to_be_known(self) -> bool:
+        """Whether it streams, and has only to say so itself to be known."""
+        return self.streams and not self.is_identified
 
     @property
     def flushed(self) -> int:
@@ -115,10 +163,15 @@ class Peer:
         """
         if self.node.position is not None and self.is_member:
             yield WithdrawPosition(self.node.name, "the cluster has a primary")
-        if self.streams:
-            for row in self.rows:
-                if row is not self.row:
-                    yield EndWalsender(row.pid, f"{self.name} has another connection")
+        if self.row is None or not self.streams or not self.is_identified:
+            return
+        # Rows come newest first: what comes after its own, from the same host, is what it has left behind.
+        older = self.rows[self.rows.index(self.row) + 1 :]
+        for row in self.rows:
+            if row is not self.row and (
+                self.owns(row) or (row in older and _host(row.client) == _host(self.row.client))
+            ):
+                yield EndWalsender(row.pid, f"{self.name} has another connection")
 
     def say(self, value: str, score: str) -> Iterator[Change]:
         """Bring its attributes to what they should be. Lowering goes count, score, record, number; raising the reverse.
@@ -179,6 +232,10 @@ class Peer:
             yield SetScore(self.node.name, score, because)
 
     def _reason(self, value: str) -> str:
+        if self.stranger:
+            return self.stranger
+        if value == DISCONNECT and self.waits_to_be_known:
+            return f"{self.name} has not said yet which connection is its own"
         if value != DISCONNECT:
             return f"pg_stat_replication shows {self.name} as {value}"
         if self.node.membership is Membership.CLEAN:

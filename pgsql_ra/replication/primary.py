@@ -44,6 +44,7 @@ from pgsql_ra.replication.snapshot import (
     Snapshot,
 )
 from pgsql_ra.replication.status import (
+    DISCONNECT,
     LAGGING,
     LATEST,
     SCORE_NEVER,
@@ -98,7 +99,8 @@ def reconcile(snapshot: Snapshot, server: Primary) -> Plan:
             return Plan((*own, *dropped), "the record that nobody is promoted by quorum")
         plan = wait_for_each(snapshot, server, own, peers)
     slots, concern = keep_slots(snapshot, server)
-    return replace(plan, changes=(*plan.changes, *slots), stalled="; ".join(filter(None, (plan.stalled, concern))))
+    told = (plan.stalled, *(peer.stranger for peer in peers), concern)
+    return replace(plan, changes=(*plan.changes, *slots), stalled="; ".join(filter(None, told)))
 
 
 def _strangers(snapshot: Snapshot, server: Primary) -> list[str]:
@@ -129,9 +131,11 @@ def release(snapshot: Snapshot, server: Primary) -> Plan:
 def _asynchronous(snapshot: Snapshot, server: Primary, peer: Peer) -> Iterator[Change]:
     yield from peer.tidy()
     value = data_status(peer.row)
-    if peer.streams and _lags(snapshot.policy.max_lag, server, peer):
+    if peer.waits_to_be_known and not peer.is_proven:
+        value = DISCONNECT
+    if peer.streams and value != DISCONNECT and _lags(snapshot.policy.max_lag, server, peer):
         value = LAGGING
-    yield from peer.say(value, peer.score if peer.streams and value != LAGGING else SCORE_NEVER)
+    yield from peer.say(value, peer.score if peer.streams and value not in (LAGGING, DISCONNECT) else SCORE_NEVER)
     yield from peer.end_dead_walsenders()
 
 

@@ -34,6 +34,13 @@ def wait_for_any(
     if lost:
         because = f"{', '.join(lost)} is lost and not fenced yet: it might still be promoted"
         return Plan(tidy, stalled=f"{because}, so what commits wait for is left as it is")
+    false = [peer for peer in peers if peer.stranger and peer.name in recorded.names]
+    if false:
+        # What somebody else acknowledged by their name counts for nobody: as many as before have to be heard of fewer.
+        left = tuple(name for name in recorded.names if name not in [peer.name for peer in false])
+        said = SetVoters(snapshot.own.name, Voters(recorded.number, recorded.needed, left), false[0].stranger)
+        lower = (change for peer in false for change in peer.say_not_promotable())
+        return Plan((*tidy, *lower, said), "the record that these are no voters")
     wanted = _wanted(snapshot, peers)
     if not is_in_file_and_force(server, wanted):
         before = _before_the_change(snapshot, peers, wanted, recorded, promotion)
@@ -124,6 +131,9 @@ def _after_the_change(
     names = ", ".join(setting.names)
     if not server.settled or not all(peer.is_synchronous for peer in named):
         return Plan(changes, f"synchronous_standby_names to be in force for {names}")
+    unknown = [peer.name for peer in named if not peer.is_identified]
+    if unknown:
+        return Plan(changes, f"{', '.join(unknown)} to say which connection is its own")
     if snapshot.mark is None:
         provoke = ProvokeReply(f"commits that wait already are released when {names} report")
         return Plan((*changes, provoke), f"{names} to report what they have flushed")

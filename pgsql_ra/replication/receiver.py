@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The state of the WAL receiver as a node attribute, for people and monitoring software (check_wal_receiver)."""
+"""What a standby says of its WAL receiver: its state, for people and monitoring software (check_wal_receiver), and
+where its connection begins, for the primary.
+"""
 
-from pgsql_ra.replication.changes import SetReceiver
+from pgsql_ra.replication.changes import SetReceiver, SetReceives
 from pgsql_ra.replication.snapshot import Primary, ReceiverDisplay, ServerState, Snapshot, Standby
 
 
@@ -16,6 +18,14 @@ def receiver_state(server: ServerState) -> str:
             return "ERROR"
         case _:
             return ""
+
+
+def tell_endpoint(snapshot: Snapshot) -> tuple[SetReceives, ...]:
+    """As a standby: where its receiver connects from, by which the primary knows that it is this node's."""
+    server = snapshot.server
+    if not isinstance(server, Standby) or server.endpoint in ("", snapshot.own.receives):
+        return ()
+    return (SetReceives(snapshot.own.name, server.endpoint, "by that the primary knows this node's connection"),)
 
 
 def show_receiver(snapshot: Snapshot) -> tuple[SetReceiver, ...]:

@@ -95,6 +95,10 @@ class Walsender:
     state: ReplicationState
     sync_state: SyncState
     flush: Lsn | None
+    client: str = ""
+    """Where its connection comes from, `address:port`; "" if that is not known."""
+    slot: str = ""
+    """The replication slot that it uses."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,8 @@ class Standby:
     """The process of its WAL receiver, 0 if there is none."""
     system: str = ""
     """PostgreSQL's system identifier; "" if it is not known."""
+    endpoint: str = ""
+    """Where its receiver's connection begins (see NodeState.receives); "" if that was not looked at."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +297,10 @@ class NodeState:
     """Why this node is not promoted while nobody is, in its own words (`<resource>-not-promoted`)."""
     receiver: str = ""
     """`<resource>-receiver-status`."""
+    receives: str = ""
+    """Where its WAL receiver's connection begins, `address:port`, as it says itself (`<resource>-receiver-from`);
+    "none" if there is no such connection, "" if it has not said anything.
+    """
 
     @property
     def key(self) -> str:

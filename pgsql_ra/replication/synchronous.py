@@ -25,6 +25,12 @@ def wait_for_each(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], 
     stalled = [part.stalled for part in parts if part.stalled]
     kept = [peer.name for peer, part in zip(peers, parts, strict=True) if part.keeps]
     chosen = _choose(peers, kept, policy.synchronous_count - len(kept))
+    if len(kept) + len(chosen) < policy.synchronous_count:
+        waiting += [
+            f"{peer.name} to say that this connection is its own"
+            for peer in peers
+            if peer.waits_to_be_known and not peer.is_named
+        ]
     outside = tuple(name for name in policy.external_standbys if _streams(server, name))
     stalled += [
         f"the external standby {name} does not stream" for name in policy.external_standbys if name not in outside
@@ -61,7 +67,8 @@ def _keep_or_let_go(peer: Peer, held: tuple[str, ...]) -> _Part:
         return _Part(tidy, keeps=True)
     if peer.name in held:
         because = f"commits wait for {peer.name}, which does not stream: the parameter strict says so"
-        return _Part(tidy, stalled=because)
+        # Whoever uses its name releases them all the same.
+        return _Part((*tidy, *(peer.say_not_promotable() if peer.stranger else ())), stalled=because)
     # Not a synchronous standby, or no longer one: its record comes first, the setting waits for it.
     if peer.is_arriving and not peer.is_promotable:
         return _Part(tidy)
@@ -151,6 +158,8 @@ def _upgrade(snapshot: Snapshot, server: Primary, peer: Peer) -> tuple[list[Chan
     if not server.settled or not peer.is_synchronous:
         lower = list(peer.say_not_promotable()) if peer.is_promotable else []
         return lower, [f"synchronous_standby_names to be in force for {peer.name}"]
+    if not peer.is_identified:
+        return [], [f"{peer.name} to say that this connection is its own"]
     if snapshot.mark is None:
         provoke = ProvokeReply(f"commits that wait already are released when {peer.name} reports")
         return [provoke], [f"{peer.name} to report what it has flushed"]

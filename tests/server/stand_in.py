@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pgsql_ra.postgres.endpoint import local_mark
+
 TOOLS = ("crm_attribute", "attrd_updater", "cibadmin", "crm_node", "crm_resource")
 
 
@@ -52,6 +54,16 @@ class StandInCluster:
         state = self._read()
         state["nodes"][node]["permanent"][name] = value
         self._write(state)
+
+    def set_private(self, node: str, name: str, value: str) -> None:
+        """Set a private attribute, as the agent on that node would."""
+        state = self._read()
+        state["nodes"][node]["private"][name] = value
+        self._write(state)
+
+    def receives_by_socket(self, node: str) -> None:
+        """That node says that its WAL receiver connects to the primary by a socket of this machine."""
+        self.set_private(node, "pgsql-receiver-from", local_mark())
 
     def finished(self, node: str, action: str, code: int) -> None:
         """Record the result of an action, which is how a CIB knows the roles."""

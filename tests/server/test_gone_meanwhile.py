@@ -49,7 +49,7 @@ def receiving(database: Database, name: str, place: Path) -> Iterator[None]:
     place.mkdir()
     where = f"host={database.socket} port={database.port} user={TESTER} application_name={name}"
     client = subprocess.Popen(
-        [str(BINARIES / "pg_receivewal"), "-D", str(place), "-d", where],
+        [str(BINARIES / "pg_receivewal"), "-D", str(place), "--synchronous", "-d", where],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -121,6 +121,7 @@ def test_a_user_without_pg_monitor_is_told_and_no_standby_is_lost(
 ) -> None:
     watched.parameters["rep_mode"] = "async"
     cluster.join("n2")
+    cluster.receives_by_socket("n2")
     standby = clone(database, make_database)
     standby.start()
     eventually("it streams", lambda: database.sql("SELECT state FROM pg_stat_replication") == "streaming", within=20)

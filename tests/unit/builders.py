@@ -63,9 +63,12 @@ def a_walsender(
     sync: SyncState = SyncState.ASYNC,
     flush: int | None = 0x80,
     pid: int = 4711,
+    client: str | None = None,
 ) -> Walsender:
-    """A row of pg_stat_replication; it streams."""
-    return Walsender(node, pid, state, sync, None if flush is None else Lsn(flush))
+    """A row of pg_stat_replication; it streams, and is the node's own unless it says where it comes from."""
+    return Walsender(
+        node, pid, state, sync, None if flush is None else Lsn(flush), f"{node}:1" if client is None else client
+    )
 
 
 def a_sync_walsender(node: str, flush: int = 0x80, pid: int = 4711) -> Walsender:
@@ -102,8 +105,9 @@ def a_node(
     election: str = "",
     promotion: Promotion | None = None,
     priority: int = 1,
+    receives: str | None = None,
 ) -> NodeState:
-    """A member that runs a standby and has no attributes."""
+    """A member that runs a standby and has no attributes but the one that says where it receives from."""
     return NodeState(
         name=name,
         membership=membership,
@@ -116,6 +120,7 @@ def a_node(
         election=election,
         promotion=promotion,
         priority=priority,
+        receives=f"{name}:1" if receives is None else receives,
     )
 
 

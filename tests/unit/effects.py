@@ -23,6 +23,7 @@ from pgsql_ra.replication.changes import (
     SetMet,
     SetPromotion,
     SetReceiver,
+    SetReceives,
     SetRecord,
     SetScore,
     SetStatus,
@@ -75,6 +76,8 @@ def on_node(node: NodeState, change: Change) -> NodeState:
             return replace(node, election=value)
         case SetReceiver(value=value):
             return replace(node, receiver=value)
+        case SetReceives(value=value):
+            return replace(node, receives=value)
         case SetPromotion(promotion=promotion, proof=proof):
             return replace(node, promotion=promotion, proof=proof)
         case SetKnown(promotion=promotion):
@@ -153,6 +156,8 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("election", node, value)
         case SetReceiver(node, value):
             return ("receiver", node, value)
+        case SetReceives(node, value):
+            return ("receives", node, value)
         case CreateSlot(name):
             return ("slot", name, "create")
         case DropSlot(name):

@@ -110,12 +110,14 @@ def nodes(name: str) -> st.SearchStrategy[NodeState]:
         known=st.none() | promotions,
         voters=st.none() | voters,
         priority=st.sampled_from([0, 1, 1, 1, 2]),
+        receives=st.sampled_from([f"{name}:1", f"{name}:1", f"{name}:2", "else:1", "none", ""]),
     )
 
 
 walsenders = st.builds(
     Walsender,
     node=st.sampled_from([*NODES, "somebody"]),
+    client=st.sampled_from([*(f"{name}:1" for name in NODES), "beta:1", "beta:1", "beta:2", "else:1", ""]),
     pid=st.integers(1, 9),
     state=st.sampled_from(ReplicationState),
     sync_state=st.sampled_from(SyncState),

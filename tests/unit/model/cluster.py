@@ -112,7 +112,11 @@ class Cluster:
 
     def cluster_seen_by(self, node: Node) -> ClusterState:
         """The cluster as the node's CIB shows it."""
-        seen = (replace(node.cib[name], membership=self.membership(node, self.nodes[name])) for name in self.names)
+        seen = (
+            # Every connection is the node's own, and it has said so.
+            replace(node.cib[name], membership=self.membership(node, self.nodes[name]), receives=f"{name}:1")
+            for name in self.names
+        )
         return ClusterState(self.has_quorum(node), True, tuple(seen), quorum_needed=not self.ignores_quorum)
 
     def snapshot(self, node: Node, server: ServerState) -> Snapshot:

@@ -116,6 +116,7 @@ class Server:
                 if row.node in row.setting.names and row.node in self.in_postmaster.names
                 else SyncState.ASYNC,
                 row.flush,
+                client=f"{row.node}:1",
             )
             for row in reversed(self.rows)
         )
