@@ -559,7 +559,10 @@ class Parameters:
             lost primary (10, 5 and 3 if nothing is said).
             Host, port, user and application_name are set by the agent; the latter is the name of the node, and
             replication cannot be followed if it is changed here. A password in it goes into the file primary.pass in
-            tmpdir, because the server logs its settings when they change; .pgpass is the better place.
+            tmpdir, because the server logs its settings when they change; .pgpass is the better place. Other secrets
+            (sslpassword, oauth_client_secret ...) go into the service file primary.service there, which the server
+            finds by PGSERVICEFILE in its environment: a server that ran before has to be restarted for them, and
+            "service" cannot be used beside them.
             """,
     )
     restore_command = Text(

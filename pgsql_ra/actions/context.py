@@ -5,6 +5,7 @@ for.
 Making a part costs its imports; `stop`, `meta-data` and most notifications ask for few of them.
 """
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -106,6 +107,7 @@ class Context:
             host=given.pghost,
             start_opt=given.start_opt,
             ctl_opt=given.ctl_opt,
+            service_file=os.path.join(given.tmpdir, "primary.service") if self.parameters.rep_mode != "none" else "",
         )
         return Server(options, self.programs, self.log)
 

@@ -13,6 +13,8 @@ from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.configuration import (
     PASSWORD_FILE,
     RECOVERY_FILE,
+    SERVICE,
+    SERVICE_FILE,
     SYNCHRONOUS_FILE,
     password_line,
     primary_conninfo,
@@ -177,29 +179,61 @@ def only_from_primary(major: int, options: str) -> str:
     return f"target_session_attrs={'primary' if major >= TARGET_PRIMARY_VERSION else 'read-write'} {options}".strip()
 
 
-def without_password(context: Context, options: str) -> str:
-    """The options with a password file in place of the password: the server logs primary_conninfo when it changes."""
-    if "password" not in options:
-        return options
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+def without_secrets(context: Context, options: str) -> str:
+    """The options with files in place of what is secret in them. ServerFailure if they are no connection string."""
+    if not options:
+        return without_service(context, options)
+    from psycopg.conninfo import make_conninfo
 
-    try:
-        given = {name: str(value) for name, value in conninfo_to_dict(options).items()}
-    except ProgrammingError:
-        return options  # the server will say what is wrong with it
-    password = given.pop("password", "")
-    if not password:
-        return options
+    from pgsql_ra.postgres.conninfo import parse_options, secret_keywords, service_file
+
+    given = parse_options(options)
+    secrets = {name: value for name in sorted(secret_keywords()) if (value := given.pop(name, ""))}
+    if not secrets:
+        return without_service(context, options)
     context.files.prepare_directory()
-    context.files.write(PASSWORD_FILE, password_line(password))
-    return make_conninfo("", **(given | {"passfile": context.files.path(PASSWORD_FILE)}))
+    if password := secrets.pop("password", ""):
+        context.files.write(PASSWORD_FILE, password_line(password))
+        given["passfile"] = context.files.path(PASSWORD_FILE)
+    if secrets:
+        if "service" in given:
+            raise ServerFailure(
+                f"put {', '.join(secrets)} of primary_conninfo_opt into the service file that its service is in: the"
+                " server logs its settings"
+            )
+        context.files.write(SERVICE_FILE, service_file(SERVICE, secrets))
+        given["service"] = SERVICE
+        warn_without_service(context)
+    else:
+        without_service(context, options)
+    return make_conninfo("", **given)
+
+
+def without_service(context: Context, options: str) -> str:
+    """The options as they are; a service file from an earlier time says nothing any more."""
+    if os.path.exists(context.files.path(SERVICE_FILE)):
+        context.files.write(SERVICE_FILE, "")
+    return options
+
+
+def warn_without_service(context: Context) -> None:
+    """A server that runs already was told of the service file at its start, or does not find it."""
+    pid = postmaster(context.pgdata)
+    if pid is None:
+        return
+    told = os.fsencode(f"PGSERVICEFILE={context.files.path(SERVICE_FILE)}")
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        if told not in file.read().split(b"\0"):
+            context.log.warning(
+                "restart the server on this node: it was started before primary_conninfo_opt had a secret besides the"
+                " password, and cannot connect to the primary with it"
+            )
 
 
 def conninfo_of_primary(context: Context) -> str:
     """How this node's standby reaches the primary."""
     given = context.parameters
-    options = without_password(context, given.primary_conninfo_opt)
+    options = without_secrets(context, given.primary_conninfo_opt)
     if context.replicates:
         options = only_from_primary(read_major(context.pgdata), options)
     return primary_conninfo(given.master_ip, given.pgport, given.repuser, context.node.lower(), options)

@@ -13,6 +13,8 @@ from pgsql_ra.replication.snapshot import Link, SynchronousStandbys
 
 PASSWORD_FILE = "primary.pass"  # noqa: S105 - the name of a file
 RECOVERY_FILE = "recovery.conf"
+SERVICE = "pgsql-ra-primary"
+SERVICE_FILE = "primary.service"
 SYNCHRONOUS_FILE = "rep_mode.conf"
 _NOTE = "# added by pgsql-ra"
 

@@ -30,6 +30,8 @@ class ServerOptions:
     host: str = ""
     start_opt: str = ""
     ctl_opt: str = ""
+    service_file: str = ""
+    """Where the secrets of the connection to the primary are (see postgres.conninfo)."""
 
     def server_words(self) -> str:
         """The server's own options, as a shell reads them (pg_ctl gives them to one)."""
@@ -57,13 +59,20 @@ class Server:
         arguments = [*shlex.split(options.ctl_opt), "-D", options.pgdata, "-l", options.logfile]
         arguments += ["-o", options.server_words(), "-W", "start"]
         # PGPORT is the port unless the configuration or start_opt name another one.
-        done = self._programs.run("pg_ctl", arguments, deadline, {"PGPORT": str(options.port)})
+        done = self._programs.run("pg_ctl", arguments, deadline, self._environment())
         if done.returncode != 0:
             raise ServerFailure(f"pg_ctl could not start the server: {last_words(done.stderr or done.stdout)}")
         while not self._is_ready():
             if not self._is_alive() and self._is_gone_for_good(deadline):
                 raise ServerFailure(f"the server ended at once: {self._last_words(said_before, deadline)}")
             deadline.pause("the server to take connections (it replays WAL)", 0.02)
+
+    def _environment(self) -> dict[str, str]:
+        """What the server's environment holds besides: where its WAL receiver finds secrets, if there are any."""
+        environment = {"PGPORT": str(self._options.port)}
+        if _size(self._options.service_file) > 0:
+            environment["PGSERVICEFILE"] = self._options.service_file
+        return environment
 
     def promote(self, deadline: Deadline) -> None:
         """Ask the server to leave recovery; it does so in the background."""
@@ -117,7 +126,7 @@ class Server:
         command = f"exec {shlex.quote(self._programs.path('postgres'))} -D {shlex.quote(options.pgdata)}"
         process = subprocess.Popen(
             ["/bin/sh", "-c", f"{command} {options.server_words()} {listen}"],
-            env=self._programs.environment() | {"PGPORT": str(options.port)},
+            env=self._programs.environment() | self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

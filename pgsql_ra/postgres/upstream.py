@@ -13,9 +13,9 @@ from typing import Any
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
 
 from pgsql_ra.ocf import Deadline, ServerFailure
+from pgsql_ra.postgres.conninfo import parse_options
 from pgsql_ra.postgres.session import APPLICATION_NAME, alarm, clean_environment
 from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, startup_options
 from pgsql_ra.postgres.user import DatabaseUser
@@ -39,14 +39,11 @@ class PrimaryServer:
 
         `major` is this node's version of PostgreSQL, which the primary has as well.
         """
-        try:
-            given = conninfo_to_dict(options)
-        except psycopg.ProgrammingError as error:
-            raise ServerFailure("the parameter primary_conninfo_opt is not a connection string") from error
+        given = parse_options(options)
         self._user = user
         self._major = major
         self.options: dict[str, str] = {
-            **{name: str(value) for name, value in given.items()},
+            **given,
             "host": host,
             "port": str(port),
             "user": role,
