@@ -60,7 +60,7 @@ def explain(context: Context, verdict: Verdict) -> list[str]:
         Follow: "follows as it is",
         Rewind: "pg_rewind",
         Copy: "new copy of the primary",
-        AwaitPrimary: "nothing yet: start another node first",
+        AwaitPrimary: "nothing yet",
         Refuse: "nothing",
     }
     lines = [f"data:   {context.pgdata}", f"to do:  {heads[type(verdict)]}", f"reason: {verdict.because}"]

@@ -12,6 +12,7 @@ decision, and waiting for the work (actions.repair), which may take longer than 
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
@@ -34,12 +35,12 @@ from pgsql_ra.replication.rejoin import (
     Refuse,
     Rejoin,
     Rewind,
-    Upstream,
     Vacancy,
     Verdict,
     decide_rejoin,
 )
 from pgsql_ra.replication.snapshot import ClusterState, Standby
+from pgsql_ra.replication.upstream import Content, Upstream, why_not_primary
 
 if TYPE_CHECKING:
     from pgsql_ra.postgres.upstream import PrimaryServer
@@ -48,7 +49,7 @@ IDENTIFY_SECONDS = 8.0
 RETRY_SECONDS = 300.0
 """How long a monitor leaves a standby alone after a repair that failed."""
 NO_PRIMARY_YET = "waiting for a primary to copy"
-"""The phase of a job that nobody waits for: it ends after the promotion of another node, or never."""
+"""What the phase of a job begins with that nobody waits for: it ends after the promotion of another node, or never."""
 SETTLE_SECONDS = 60.0
 """How long after a promotion a standby is given to read all of its WAL before its position is compared."""
 
@@ -65,7 +66,9 @@ def examine(context: Context, policy: Rejoin, running: Standby | None = None, as
     """
     local = local_data(context, running)
     cluster = read_cluster(context.resource, context.deadline)
-    upstream = ask_primary(context, cluster, local, running) if ask else None
+    upstream = None
+    if ask and len(other_primaries(cluster, context.node.lower())) == 1:
+        local, upstream = ask_primary(context, cluster, local, running)
     return decide_rejoin(context.node, local, cluster, policy, upstream)
 
 
@@ -89,7 +92,7 @@ def local_data(context: Context, running: Standby | None) -> LocalData:
         vacancy = Vacancy(str(error), holds_data=True, hindrance=hindrance(pgdata))
         return LocalData(False, system=remembered_system(context.files), vacancy=vacancy)
     was_primary = control.was_primary and running is None
-    broken_off = job_file(context).read().broken_off
+    job = job_file(context).read()
     if running is not None:
         end = running.position
     elif was_primary:
@@ -104,7 +107,8 @@ def local_data(context: Context, running: Standby | None) -> LocalData:
         system=control.system,
         changed_blocks=control.changed_blocks,
         # Somebody has put a base backup, or a finished rewind, in its place meanwhile.
-        broken_off="" if control.is_backup else broken_off,
+        broken_off="" if control.is_backup else job.broken_off,
+        unproven=job.unproven and not control.is_backup,
         lock=lock if os.path.exists(lock) else "",
     )
 
@@ -119,10 +123,12 @@ def known_system(context: Context) -> str:
         return remembered_system(context.files)
 
 
-def ask_primary(context: Context, cluster: ClusterState, local: LocalData, running: Standby | None) -> Upstream | None:
-    """What the primary says of itself; None if there is not exactly one or if it cannot be asked."""
-    if len(other_primaries(cluster, context.node.lower())) != 1:
-        return None
+def ask_primary(
+    context: Context, cluster: ClusterState, local: LocalData, running: Standby | None
+) -> tuple[LocalData, Upstream | None]:
+    """What the only primary says of itself, None if it cannot be asked; and the local data with the end that their
+    content was compared at.
+    """
     next_needed = running.position if running and not running.streaming else None
     # A standby with an archive may find there what the primary does not have any more.
     if context.parameters.restore_command or (local.end and not _is_followed(local, cluster, context.node)):
@@ -132,10 +138,35 @@ def ask_primary(context: Context, cluster: ClusterState, local: LocalData, runni
         if not primary.listens():
             raise ServerFailure(f"nobody listens at {context.parameters.master_ip}")
         limit = context.deadline.within(min(IDENTIFY_SECONDS, context.deadline.remaining() / 3))
-        return primary.identify(limit, next_needed)
+        upstream = primary.identify(limit, next_needed)
     except FAILURES as error:
         context.log.info(f"the primary's history is taken from its record in the cluster: {reason_of(error)}")
-        return None
+        return local, None
+    return _compare_content(context, cluster, local, running, upstream)
+
+
+def _compare_content(
+    context: Context, cluster: ClusterState, local: LocalData, running: Standby | None, upstream: Upstream
+) -> tuple[LocalData, Upstream]:
+    """Whether the primary's WAL is the same where this one ends; not asked where the positions do not fit anyway."""
+    from pgsql_ra.actions.same import content_of, whole_end
+
+    primary = cluster.node(other_primaries(cluster, context.node.lower())[0])
+    if primary is None or why_not_primary(upstream, primary):
+        return local, upstream
+    if local.vacancy or local.broken_off or local.system != upstream.system:
+        return local, upstream
+    limit = context.deadline.within(min(IDENTIFY_SECONDS, context.deadline.remaining() / 3))
+    control = read_control(context.pgdata, context.programs, limit)
+    end = local.end if running or local.was_primary else whole_end(context, control, limit)
+    if end and not control.is_backup:
+        local = replace(local, end=end)
+    if local.end and not local.end.leads_to(upstream.history):
+        return local, upstream
+    found = content_of(context, upstream, control, end or local.end, limit)
+    if found is Content.SAME and end is None and not control.is_backup:
+        found = Content.UNKNOWN  # there may be more WAL behind what was compared
+    return local, replace(upstream, content=found)
 
 
 def _is_followed(local: LocalData, cluster: ClusterState, node: str) -> bool:
@@ -161,7 +192,7 @@ def policy_of(context: Context) -> Rejoin:
     return Rejoin(context.parameters.rejoin)
 
 
-def settle_data(context: Context) -> str:
+def settle_data(context: Context) -> Follow:
     """Before the server is started as a standby: its data may follow the primary, repaired if need be. Returns why.
 
     NotSafe if they may not and nothing may be done about it, or if the repair takes longer than this action may.
@@ -169,7 +200,7 @@ def settle_data(context: Context) -> str:
     """
     file = job_file(context)
     if (job := file.running()) is not None:
-        if job.phase == NO_PRIMARY_YET and not isinstance(examine(context, policy_of(context)), AwaitPrimary):
+        if job.phase.startswith(NO_PRIMARY_YET) and not isinstance(examine(context, policy_of(context)), AwaitPrimary):
             file.end(context.deadline)  # somebody has put data there meanwhile, or there is a primary now
         else:
             await_job(context, file)
@@ -187,7 +218,7 @@ def settle_data(context: Context) -> str:
         raise (NotInstalled if lacks_data else NotSafe)(verdict.because)
     if file.read().pid:
         file.update(waiter=0, waiter_begun=0, spared=False, broken_off="", result="")
-    return verdict.because
+    return verdict
 
 
 def finish_swap(context: Context) -> None:
@@ -197,7 +228,7 @@ def finish_swap(context: Context) -> None:
     if swaps and not file.running():
         context.log.warning(f"putting the new copy of {context.pgdata} in place, which was broken off")
         carry_out(tuple(Swap(*swap) for swap in swaps))
-        file.update(swaps=(), broken_off="")
+        file.update(swaps=(), broken_off="", unproven=False)
 
 
 def begin(context: Context, verdict: Rewind | Copy | AwaitPrimary, policy: Rejoin | None = None) -> bool:
@@ -213,6 +244,7 @@ def begin(context: Context, verdict: Rewind | Copy | AwaitPrimary, policy: Rejoi
             JobState(
                 phase="begins",
                 broken_off=kept.broken_off,
+                unproven=kept.unproven,
                 shown=kept.shown,
                 result="the repair was broken off",
             )
@@ -241,7 +273,7 @@ def await_job(context: Context, file: JobFile) -> None:
     while (job := file.running()) is not None:
         if job.pid and started_at(job.pid) != job.begun:
             file.end(limit)  # it was killed, and what it had started still runs
-        if limit.remaining() <= 0 or job.phase == NO_PRIMARY_YET:
+        if limit.remaining() <= 0 or job.phase.startswith(NO_PRIMARY_YET):
             with file.changing():
                 state = file.read()
                 file.write(state._replace(waiter=0, waiter_begun=0))
@@ -270,7 +302,8 @@ def show(context: Context, value: str) -> None:
 def mend(context: Context, server: Standby, ask: bool = True) -> bool:
     """A running standby that cannot follow the primary is being repaired; False if it need not or may not be.
 
-    What must not be done is told in the log and in the node attribute.
+    What must not be done is told in the log and in the node attribute. NotSafe if what clients read from this server is
+    not the cluster's.
     """
     if (job := job_file(context).running()) is not None:
         context.log.debug(f"repair of the data directory: {job}")
@@ -288,9 +321,11 @@ def mend(context: Context, server: Standby, ask: bool = True) -> bool:
             context.log.info("nothing is done about it while Pacemaker does not manage the resource")
             return True
         return begin(context, verdict)
-    if isinstance(verdict, Refuse):
+    if isinstance(verdict, Refuse | AwaitPrimary):
         context.log.warning(f"this standby cannot follow: {verdict.because}")
-        show(context, f"refused: {verdict.because}")
+        show(context, f"{'refused' if isinstance(verdict, Refuse) else 'waits'}: {verdict.because}")
+    if isinstance(verdict, Refuse) and verdict.content is Content.DIFFERENT:
+        raise NotSafe(verdict.because)
     return False
 
 

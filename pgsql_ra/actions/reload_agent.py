@@ -23,7 +23,7 @@ def reload_agent(context: Context) -> Exit:
         raise ServerFailure(f"no server runs in {context.pgdata}: there is nothing to reload")
     if context.parameters.rep_mode == "none":
         return Exit.SUCCESS
-    write_recovery_settings(context)
+    write_recovery_settings(context, context.files.link())
     context.server.reload()
     with open_owner_session(context, context.deadline) as session:
         row = session.execute(PENDING).fetchone()

@@ -92,7 +92,7 @@ def _work(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary | N
     try:
         found = verdict or examine(context, policy)
         while isinstance(found, AwaitPrimary):
-            _await_primary(context)
+            _await_primary(context, found.because)
             found = examine(context, policy)
         if isinstance(found, Refuse):
             raise NotSafe(found.because)
@@ -111,13 +111,20 @@ def _work(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary | N
     job_file(context).update(result=result, may_try_again=may_try_again)
 
 
-def _await_primary(context: Context) -> None:
-    """The cluster has a primary. Cancelled when Pacemaker does not run here any more, or does not know the resource."""
-    job_file(context).update(phase=NO_PRIMARY_YET, percent=None)
-    show(context, NO_PRIMARY_YET)
-    context.log.info(f"repair of the data directory: {NO_PRIMARY_YET}")
+def _await_primary(context: Context, because: str) -> None:
+    """The cluster has a primary. Cancelled when Pacemaker does not run here any more, or does not know the resource.
+
+    With one that is not at its address, nothing more can be awaited than another moment.
+    """
+    cluster = read_cluster(context.resource, Deadline(QUERY_SECONDS))
+    phase = f"{NO_PRIMARY_YET} ({because})" if other_primaries(cluster, context.node.lower()) else NO_PRIMARY_YET
+    if job_file(context).read().phase != phase:
+        job_file(context).update(phase=phase, percent=None)
+        context.log.info(f"repair of the data directory: {phase}")
+    show(context, phase)
     alone = Deadline(ALONE_SECONDS)
     while True:
+        time.sleep(LOOK_SECONDS)
         try:
             cluster = read_cluster(context.resource, Deadline(QUERY_SECONDS))
             if other_primaries(cluster, context.node.lower()):
@@ -130,7 +137,6 @@ def _await_primary(context: Context) -> None:
         except FAILURES as error:
             if alone.remaining() <= 0:
                 raise Cancelled(f"Pacemaker does not run on this node any more ({reason_of(error)})") from error
-        time.sleep(LOOK_SECONDS)
 
 
 def _kill_rest_of_session() -> None:

@@ -14,7 +14,9 @@ import time
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.observe import open_owner_session
 from pgsql_ra.actions.rejoin import job_file, known_system, primary_server, show
-from pgsql_ra.ocf import FAILURES, Deadline, NotSafe, reason_of
+from pgsql_ra.actions.same import streaming_server
+from pgsql_ra.ocf import FAILURES, Deadline, NotSafe, ServerFailure, reason_of
+from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.base_copy import carry_out, discard, make_copy, plan_swaps, prune
 from pgsql_ra.postgres.configuration import RECOVERY_FILE
@@ -29,15 +31,19 @@ from pgsql_ra.postgres.rewind import (
     first_needed,
     keep_all_wal,
     keep_segments,
+    last_common,
     recover,
     rewind,
 )
+from pgsql_ra.postgres.same_wal import LocalWal, compare
 from pgsql_ra.postgres.session import FINAL_WORDS
 from pgsql_ra.postgres.upstream import PrimaryServer
 from pgsql_ra.postgres.vacancy import is_vacant
-from pgsql_ra.postgres.wal import read_major
-from pgsql_ra.replication.lsn import Position
+from pgsql_ra.postgres.wal import newest_timeline, read_history, read_major
+from pgsql_ra.replication.lsn import History, Position
+from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.rejoin import Copy, LostWal, Rejoin, Rewind
+from pgsql_ra.replication.upstream import Content, Upstream, why_not_primary
 
 PRIMARY_SECONDS = 300.0
 """How long the job waits for a primary that does not answer."""
@@ -61,6 +67,7 @@ class Repair:
         self.file = job_file(context)
         self.lock = lock
         self.policy = policy
+        self.upstream = Upstream("", History(0))
         self.phase = ""
         self.said = -100
         self.shown_at = 0.0
@@ -88,12 +95,16 @@ class Repair:
             self.bring_up_if_wanted()
 
     def await_primary(self) -> PrimaryServer:
-        """The primary answers. (Its address moves to it a moment after its promotion.)"""
+        """The cluster's primary answers, and nobody else in its place. (Its address moves to it a moment after its
+        promotion.)
+
+        Asked again immediately before anything is taken from it.
+        """
         primary = primary_server(self.context)
         limit = Deadline(PRIMARY_SECONDS)
         while True:
             try:
-                found = primary.identify(limit)
+                found = self.identify(primary, limit)
             except Cancelled:
                 raise
             except FAILURES as error:
@@ -108,7 +119,30 @@ class Repair:
                         f"the server at {self.context.parameters.master_ip} has another database than this node"
                         f" (system identifiers {found.system} and {own}): check pgdata and master_ip"
                     )
+                self.upstream = found
                 return primary
+
+    def identify(self, primary: PrimaryServer, limit: Deadline) -> Upstream:
+        """What the server at the primary's address says of itself. ServerFailure if it is not the cluster's primary."""
+        cluster = read_cluster(self.context.resource, limit)
+        names = other_primaries(cluster, self.context.node.lower())
+        state = cluster.node(names[0]) if len(names) == 1 else None
+        if state is None:
+            raise ServerFailure(f"there is not one primary to take anything from ({', '.join(names) or 'none'})")
+        found = primary.identify(limit)
+        if because := why_not_primary(found, state):
+            raise ServerFailure(because)
+        return found
+
+    def check_source(self, pgdata: str) -> None:
+        """What was taken came from the primary that was asked before: of its database, and on its timeline."""
+        control = read_control(pgdata, self.context.programs, self.context.deadline)
+        timeline = control.minimum_recovery_timeline or control.timeline
+        if (control.system, timeline) != (self.upstream.system, self.upstream.history.timeline):
+            raise ServerFailure(
+                f"what answered at {self.upstream.address} was not the primary: system identifier {control.system},"
+                f" timeline {timeline}, and not {self.upstream.system}, {self.upstream.history.timeline}"
+            )
 
     def rewind(self, primary: PrimaryServer) -> None:
         """The data directory is the primary's as of where they parted; own files are as they were."""
@@ -142,6 +176,8 @@ class Repair:
         self.say("looking what to rewind")
         said = run_rewind(dry_run=True)
         self.check_wal(primary, first_needed(context.pgdata, said, context.programs, context.deadline))
+        self.await_primary()
+        self.check_common(last_common(said))
         save_own_files(context.pgdata, saved)
         broken_off = f"pg_rewind was broken off in {context.pgdata}, which needs a new copy"
         self.file.update(broken_off=broken_off, in_place=True)
@@ -151,8 +187,9 @@ class Repair:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             run_rewind(dry_run=False)
+            self.check_source(context.pgdata)
             put_own_files(saved, context.pgdata)
-            self.file.update(broken_off="", in_place=False)
+            self.file.update(broken_off="", in_place=False, unproven=False)
             shutil.rmtree(saved, ignore_errors=True)
         finally:
             self.in_place = False
@@ -168,6 +205,19 @@ class Repair:
         if lacks := primary.identify(self.context.deadline.within(PRIMARY_SECONDS), begin).lacks:
             raise CannotRewind(f"the primary does not have the WAL since the two parted any more: {lacks}")
 
+    def check_common(self, common: Position | None) -> None:
+        """The checkpoint from which pg_rewind goes on is the primary's too. CannotRewind if not, or if nobody can tell.
+
+        pg_rewind goes by timelines: it takes all that lies before the fork for common, whatever this copy wrote there.
+        """
+        context, limit = self.context, self.context.deadline.within(PRIMARY_SECONDS)
+        local = LocalWal(context.pgdata, context.user)
+        history = read_history(context.pgdata, newest_timeline(context.pgdata, common.timeline)) if common else None
+        trace = local.at(common.lsn, history) if common and history else None
+        found = compare(streaming_server(context), self.upstream, trace, local, limit) if trace else Content.UNKNOWN
+        if found is not Content.SAME:
+            raise CannotRewind(f"the last checkpoint before the fork is not known to be the primary's ({found.value})")
+
     def copy(self, verdict: Copy, primary: PrimaryServer) -> None:
         """A new copy is in the place of the data directory, which is set aside if there is anything in it."""
         context, given = self.context, self.context.parameters
@@ -178,6 +228,7 @@ class Repair:
         service = primary.write_service(given.tmpdir, "replication")
         slot = slot_name(given.replication_slot_name, context.node) if given.replication_slot_name else ""
         self.say("copying")
+        self.await_primary()
         make_copy(
             context.pgdata,
             swaps,
@@ -189,6 +240,11 @@ class Repair:
             self.progress,
             context.deadline,
         )
+        try:
+            self.check_source(swaps[-1].new)
+        except BaseException:
+            discard(swaps)
+            raise
         if was_vacant and not is_vacant(context.pgdata):
             discard(swaps)
             raise NotSafe(f"somebody has put something into {context.pgdata} while the copy was made")
@@ -200,7 +256,7 @@ class Repair:
                 broken_off=f"a new copy of {context.pgdata} is being put in place",
             )
             carry_out(swaps)
-            self.file.update(swaps=(), broken_off="")
+            self.file.update(swaps=(), broken_off="", unproven=False)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         kept = f"the old data are in {swaps[-1].old}" if os.path.exists(swaps[-1].old) else "there were no old data"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pgsql_ra.actions.apply import apply
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.converge import converge, take_snapshot
-from pgsql_ra.actions.observe import look_ahead
+from pgsql_ra.actions.observe import look_ahead, observe_server
 from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
 from pgsql_ra.replication import election, primary, promotion
 from pgsql_ra.replication.changes import Plan, Receive
@@ -72,7 +72,7 @@ def watch_primary(context: Context, first_look: ServerState | None = None) -> No
         if not isinstance(snapshot.server, Standby):
             return Plan()
         plan = election.watch(snapshot, snapshot.server)
-        changes = [each for each in plan.changes if not isinstance(each, Receive) or primary_listens(context)]
+        changes = [each for each in plan.changes if not isinstance(each, Receive) or _may_receive(context, snapshot)]
         changes += [*drop_own_slots(snapshot, snapshot.server), *show_receiver(snapshot), *tell_endpoint(snapshot)]
         return replace(plan, changes=tuple(changes))
 
@@ -131,9 +131,17 @@ def receive_again(context: Context) -> None:
     limit = context.deadline.within(ADDRESS_SECONDS)
     while not primary_listens(context) and limit.remaining() > 0:
         limit.pause("the primary's address to answer", 0.1)
-    snapshot = take_snapshot(context, Stopped())
+    server = look_ahead(context, observe_server(context, limit), context.deadline.within(ADDRESS_SECONDS))
+    snapshot = take_snapshot(context, server)
     for change in election.receive_again(snapshot, context.files.link()):
-        apply(context, change)
+        if _may_receive(context, snapshot):
+            apply(context, change)
+
+
+def _may_receive(context: Context, snapshot: Snapshot) -> bool:
+    from pgsql_ra.actions.same import may_open_link
+
+    return primary_listens(context) and may_open_link(context, snapshot)
 
 
 def primary_listens(context: Context) -> bool:

@@ -7,7 +7,7 @@ import shlex
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import LOCK_FILE
 from pgsql_ra.actions.observe import observe_server
-from pgsql_ra.actions.rejoin import finish_swap, settle_data
+from pgsql_ra.actions.rejoin import finish_swap, job_file, settle_data
 from pgsql_ra.ocf import NotInstalled, NotPermitted, ServerFailure
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.postgres.configuration import (
@@ -21,6 +21,7 @@ from pgsql_ra.postgres.configuration import (
     recovery_settings,
     synchronous_settings,
     synchronous_value,
+    with_conninfo,
     write_standby_signal,
 )
 from pgsql_ra.postgres.control import read_control
@@ -29,11 +30,13 @@ from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, pre
 from pgsql_ra.postgres.process import postmaster, remove_stale_pid_file
 from pgsql_ra.postgres.server import last_words
 from pgsql_ra.postgres.wal import read_major
-from pgsql_ra.replication.snapshot import Mode, Standby, SynchronousStandbys
+from pgsql_ra.replication.snapshot import Link, Mode, Standby, SynchronousStandbys
 from pgsql_ra.replication.synchronous import first_setting
+from pgsql_ra.replication.upstream import Content
 
 TARGET_PRIMARY_VERSION = 14
 STATISTICS_IN_MEMORY_VERSION = 15
+RELOADABLE_CONNINFO_VERSION = 13
 OLDEST_VERSION = 12
 """The first PostgreSQL whose standbys are made by standby.signal and ordinary settings."""
 
@@ -46,17 +49,17 @@ def bring_up_standby(context: Context) -> None:
     """
     check_membership(context)
     finish_swap(context)
-    check_may_follow(context)
+    link = check_may_follow(context)
     major = check_data_directory(context)
     if postmaster(context.pgdata) is None:
-        launch_standby(context, major)
+        launch_standby(context, major, link)
     elif not isinstance(observe_server(context, context.deadline), Standby):
         raise ServerFailure(f"somebody else has started a server in {context.pgdata} meanwhile")
 
 
-def launch_standby(context: Context, major: int) -> None:
+def launch_standby(context: Context, major: int, link: Link = Link.OPEN) -> None:
     """Start the server as a standby, its data being found to fit."""
-    write_configuration(context)
+    write_configuration(context, link if major >= RELOADABLE_CONNINFO_VERSION else Link.OPEN)
     check_synchronous_names(context)
     write_standby_signal(context.pgdata, context.user)
     start_server(context, major)
@@ -142,11 +145,30 @@ def check_data_directory(context: Context) -> int:
     return int(major)
 
 
-def check_may_follow(context: Context) -> None:
-    """The rule for former primaries (replication.rejoin), and what the parameter rejoin allows to be done by it."""
-    because = settle_data(context)
-    context.log.info(f"the server starts as a standby: {because}")
-    remove_shell_agent_lock(context, because)
+def check_may_follow(context: Context) -> Link:
+    """The rule for former primaries (replication.rejoin), and what the parameter rejoin allows to be done by it.
+
+    Returns whether it may receive WAL at once: not before its own was compared with the primary's (actions.same).
+    """
+    verdict = settle_data(context)
+    link = Link.OPEN if verdict.content in (Content.SAME, Content.GONE) else Link.CUT
+    note_unproven(context, verdict.content)
+    receives = "" if link is Link.OPEN else "; it receives WAL when its own was compared with the primary's"
+    context.log.info(f"the server starts as a standby: {verdict.because}{receives}")
+    remove_shell_agent_lock(context, verdict.because)
+    return link
+
+
+def note_unproven(context: Context, content: Content) -> None:
+    """Whether the data were a primary's and were not compared since: once the server runs, nothing else says so."""
+    file = job_file(context)
+    known = file.read().unproven
+    unproven = content is not Content.SAME and (
+        known or read_control(context.pgdata, context.programs, context.deadline).was_primary
+    )
+    if unproven != known:
+        context.files.prepare_directory()
+        file.update(unproven=unproven)
 
 
 def remove_shell_agent_lock(context: Context, because: str) -> None:
@@ -159,9 +181,9 @@ def remove_shell_agent_lock(context: Context, because: str) -> None:
         context.log.info(f"{lock}, which ocf:heartbeat:pgsql left, is removed: {because}")
 
 
-def write_configuration(context: Context) -> None:
+def write_configuration(context: Context, link: Link) -> None:
     """The agent's two files and the lines that include them."""
-    write_recovery_settings(context)
+    write_recovery_settings(context, link)
     context.files.write(SYNCHRONOUS_FILE, synchronous_settings(_first_setting(context)))
     context.files.include(RECOVERY_FILE, SYNCHRONOUS_FILE)
 
@@ -239,8 +261,8 @@ def conninfo_of_primary(context: Context) -> str:
     return primary_conninfo(given.master_ip, given.pgport, given.repuser, context.node.lower(), options)
 
 
-def write_recovery_settings(context: Context) -> None:
-    """The file that tells a standby where its primary is."""
+def write_recovery_settings(context: Context, link: Link = Link.OPEN) -> None:
+    """The file that tells a standby where its primary is, unless its link is cut."""
     given, files = context.parameters, context.files
     recovery = recovery_settings(
         {
@@ -255,7 +277,7 @@ def write_recovery_settings(context: Context) -> None:
         }
     )
     files.prepare_directory()
-    files.write(RECOVERY_FILE, recovery)
+    files.write(RECOVERY_FILE, with_conninfo(recovery, "") if link is Link.CUT else recovery)
 
 
 def check_synchronous_names(context: Context) -> None:

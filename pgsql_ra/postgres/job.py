@@ -63,6 +63,8 @@ class JobState(NamedTuple):
     """Whether the reason of the failure may go away by itself."""
     failed_at: float = 0.0
     """When the last job ended, in seconds since 1970."""
+    unproven: bool = False
+    """The data were a primary's when the server was started, and were not compared with another one's since."""
     shown: str = ""
     """The value of the node attribute that says how it stands."""
 

@@ -103,6 +103,12 @@ def first_needed(pgdata: str, said: str, programs: Programs, deadline: Deadline)
     return Position(Lsn.parse(redo[1] if redo else found[1]), History(int(found[2])))
 
 
+def last_common(said: str) -> Position | None:
+    """The last checkpoint that both have, as pg_rewind's dry run named it; None if it named none."""
+    found = _LAST_COMMON.search(said)
+    return Position(Lsn.parse(found[1]), History(int(found[2]))) if found else None
+
+
 def _reason(said: str) -> str:
     """The lines that say why: errors with their details."""
     lines = [line.removeprefix("pg_rewind: ").strip() for line in said.splitlines() if line.strip()]

@@ -19,14 +19,15 @@ from pgsql_ra.postgres.conninfo import parse_options
 from pgsql_ra.postgres.session import APPLICATION_NAME, alarm, clean_environment
 from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, startup_options
 from pgsql_ra.postgres.user import DatabaseUser
-from pgsql_ra.replication.lsn import History, Position
-from pgsql_ra.replication.rejoin import Upstream
+from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.upstream import Upstream
 
 SERVICE = "pgsql-ra"
 SERVICE_FILE = "rejoin.service"
 CONNECT_SECONDS = 5.0
 LISTEN_SECONDS = 0.5
 """How long a listener may take to accept: its kernel does it, however busy the server is."""
+WAL_HEADER_BYTES = 25
 SEGMENT_GONE = "58P01"
 """ERRCODE_UNDEFINED_FILE: "requested WAL segment ... has already been removed"."""
 
@@ -104,11 +105,20 @@ class PrimaryServer:
         with self._connect(deadline, replication="true", dbname="replication") as connection:
             # A walsender without a database names no encoding, so what it says comes as bytes.
             system, timeline = _first(connection, "IDENTIFY_SYSTEM", 0), int(_first(connection, "IDENTIFY_SYSTEM", 1))
+            flushed = Lsn.parse(_first(connection, "IDENTIFY_SYSTEM", 2))
             history = History(timeline)
             if timeline > 1:
                 history = History.parse_file(timeline, _first(connection, f"TIMELINE_HISTORY {timeline}", 1))
             lacks = _missing_wal(connection.pgconn, position, deadline) if position else ""
-        return Upstream(system, history, lacks)
+        return Upstream(system, history, lacks, flushed, self.options["host"])
+
+    def read_wal(self, start: Position, end: Lsn, deadline: Deadline) -> bytes | None:
+        """Its WAL from `start` to `end`, which must be flushed there; None if it has been removed.
+
+        ServerFailure with the reason if it cannot be asked, or sends something else.
+        """
+        with self._connect(deadline, replication="true", dbname="replication") as connection:
+            return _stream(connection.pgconn, start, end, deadline)
 
     def checkpoint(self, database: str, deadline: Deadline) -> None:
         """Its control file names its present timeline; pg_rewind looks there, and finds nothing to do before that.
@@ -169,6 +179,36 @@ def _missing_wal(connection: pq.abc.PGconn, position: Position, deadline: Deadli
         select.select([connection.socket], [], [], limit.remaining())
         connection.consume_input()
     return ""
+
+
+def _stream(connection: pq.abc.PGconn, start: Position, end: Lsn, deadline: Deadline) -> bytes | None:
+    """The WAL between the two, received as a standby does: a letter, three numbers of eight bytes, and the data
+    ("XLogData", protocol-replication). An old timeline is sent from the files in which it lies, up to its end.
+    """
+    size, found = end - start.lsn, b""
+    result: pq.abc.PGresult | None = connection.exec_(
+        f"START_REPLICATION PHYSICAL {start.lsn} TIMELINE {start.timeline}".encode()
+    )
+    limit = deadline.within(CONNECT_SECONDS)
+    while result is not None and result.status == pq.ExecStatus.COPY_BOTH:
+        length, message = connection.get_copy_data(1)
+        if length > 0:
+            if bytes(message[:1]) == b"w":
+                found += bytes(message[WAL_HEADER_BYTES:])
+            if len(found) >= size:
+                return found[:size]
+        elif length < 0:
+            result = connection.get_result()
+        else:
+            if limit.remaining() <= 0:
+                raise ServerFailure(f"the primary sends no WAL from {start.lsn} on")
+            select.select([connection.socket], [], [], limit.remaining())
+            connection.consume_input()
+    if _gone(result):
+        return None
+    said = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) if result else None
+    words = (said or b"it has no more").decode(errors="replace")
+    raise ServerFailure(f"the primary does not send its WAL from {start.lsn} on: {words}")
 
 
 def _gone(result: pq.abc.PGresult | None) -> str:

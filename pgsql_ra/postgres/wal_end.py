@@ -11,6 +11,7 @@ from pgsql_ra.postgres.wal import (
     before_header,
     end_of_record,
     end_of_segments,
+    has_segment,
     newest_timeline,
     page_bytes,
     read_history,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 QUIET_VERSION = 13
 PARTIAL_RECORD_BYTES = 16 << 20
 """More than the beginning of a record that was received without its end: a whole segment."""
+LONGEST_SEARCH_BYTES = 1 << 30
+"""No record is longer (XLogRecordMaxSize)."""
 _PLACE = re.compile(r"\bat ([0-9A-F]{1,8}/[0-9A-F]{1,8})\b")
 _RECORD = re.compile(r"len \(rec/tot\): *\d+/ *(\d+), .*\blsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8}), .*\bdesc: (\w+)")
 _NO_RECORD = "could not find a valid record after"
@@ -101,12 +104,26 @@ class _Files:
                 return found
             span *= 4  # the last page holds a part of a long record only
 
+    def last_start(self, end: Lsn) -> Lsn | None:
+        """Where the record starts that ends at `end`; None if none does."""
+        self.end, span = end, self.page
+        while True:
+            first = max(self.begin, Lsn(end - span))
+            records = _RECORD.findall(self.read(first).stdout)
+            if records and before_header(self.end_of(records[-1]), self.page, self.segment) == end:
+                return Lsn.parse(records[-1][1])
+            if records or first == self.begin:
+                return None
+            span *= 4
+
     def end_of_last(self, listed: str) -> Lsn | None:
         """Where the last record ends of those that pg_waldump has listed; None if it has listed none."""
         records = _RECORD.findall(listed)
-        if not records:
-            return None
-        length, start, what = records[-1]
+        return self.end_of(records[-1]) if records else None
+
+    def end_of(self, record: tuple[str, str, str]) -> Lsn:
+        """Where a record ends."""
+        length, start, what = record
         if what == _SWITCH:
             # The rest of its segment belongs to it (XLogReadRecord).
             return Lsn((Lsn.parse(start) // self.segment + 1) * self.segment)
@@ -118,6 +135,19 @@ class _Files:
         segments = [segment_name(self.timeline, place, self.segment) for place in (first, Lsn(self.end - 1))]
         where = ["-p", os.path.join(self.pgdata, "pg_wal"), "-s", str(first), "-e", str(self.end)]
         return self.programs.run("pg_waldump", [*where, *options, *segments], self.deadline)
+
+
+def last_record_before(pgdata: str, timeline: int, end: Lsn, programs: Programs, deadline: Deadline) -> Lsn | None:
+    """Where the record starts that ends at `end`, in the files of this timeline; None if that cannot be found."""
+    files = _Files(pgdata, timeline, end, programs, deadline)
+    while files.begin and has_segment(pgdata, timeline, Lsn(files.begin - 1), files.segment):
+        files.begin = Lsn((files.begin - 1) // files.segment * files.segment)
+        if end - files.begin > LONGEST_SEARCH_BYTES:
+            break
+    try:
+        return files.last_start(before_header(end, files.page, files.segment))
+    except DeadlineExceeded:
+        return None
 
 
 def end_of_unread(pgdata: str, unread: Unread, programs: Programs, deadline: Deadline) -> Position | None:

@@ -10,6 +10,10 @@ guessed. What goes too far is thrown away only where the policy says so, and nev
   * pg_rewind needs checksums or wal_log_hints on this node (it reads from the WAL which blocks were changed), and a
     timeline of the primary's own that began after the two parted: it takes equal timelines for equal data.
   * A copy needs none of that, but never replaces the data of another database system.
+  * Neither takes anything from a server that only answers at the primary's address (replication.upstream).
+  * Where the positions fit, the content has to fit as well: a copy that was started as a primary of its own once has
+    other WAL under the same numbers. pg_rewind looks at timelines only, so nothing but a new copy helps then. What
+    could not be compared yet may run, but receives nothing before it was (actions.same).
   * A place without data has nothing to lose: a copy may be put there. Data whose control file is damaged do not say
     themselves whose they are; what this node remembers of them does, or they are left alone.
 """
@@ -19,7 +23,8 @@ from enum import Enum
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.primary import other_primaries
-from pgsql_ra.replication.snapshot import ClusterState
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState
+from pgsql_ra.replication.upstream import Content, Upstream, why_not_primary
 
 
 class Rejoin(Enum):
@@ -75,20 +80,12 @@ class LocalData:
     changed_blocks: ChangedBlocks = ChangedBlocks.UNKNOWN
     broken_off: str = ""
     """What was done to this directory and not ended, so that it must not be started; "" if nothing."""
+    unproven: bool = False
+    """It was a primary before its server was started as a standby, and was not compared with another one since."""
     lock: str = ""
     """The lock file of ocf:heartbeat:pgsql, if there is one."""
     vacancy: Vacancy | None = None
     """If no server can run from it; the rest is not known then, but for `system`, which this node remembers."""
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """What the running primary says of itself over the replication protocol."""
-
-    system: str
-    history: History
-    lacks: str = ""
-    """Its words if it does not have the WAL any more that this standby needs next; "" if it has, or was not asked."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +102,10 @@ class LostWal:
 
 @dataclass(frozen=True)
 class Follow:
-    """The directory may be started as a standby."""
+    """The directory may be started as a standby; it may receive WAL only if its content is the SAME."""
 
     because: str
+    content: Content = Content.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -132,11 +130,13 @@ class Refuse:
 
     because: str
     lost: LostWal | None = None
+    content: Content = Content.UNKNOWN
+    """DIFFERENT: what clients read there is not the cluster's."""
 
 
 @dataclass(frozen=True)
 class AwaitPrimary:
-    """A new copy has to take its place, and nobody is there yet of whom one could be made."""
+    """It has to be rewound or replaced, and the primary is not there yet, or not at its address."""
 
     because: str
 
@@ -169,19 +169,27 @@ def decide_rejoin(
         return Follow(f"no other node is the primary: the election decides{_outlook(node, local, cluster)}")
     if len(primaries) > 1:
         return Refuse(f"{', '.join(primaries)} run as primaries at the same time")
-    state = cluster.node(primaries[0])
-    name = state.name if state else primaries[0]
+    state = cluster.node(primaries[0]) or NodeState(primaries[0], Membership.MEMBER)
     if upstream and upstream.system and local.system and upstream.system != local.system:
         return Refuse(
-            f"the data of {node} are another database's than those of {name} (system identifiers {local.system} and"
-            f" {upstream.system}): check pgdata and master_ip; the agent does not replace them"
+            f"the data of {node} are another database's than those of {state.name} (system identifiers {local.system}"
+            f" and {upstream.system}): check pgdata and master_ip; the agent does not replace them"
         )
-    if vacancy:
-        return _fill(name, vacancy, local.system, policy)
-    history = upstream.history if upstream else state.record if state else None
+    stranger = why_not_primary(upstream, state) if upstream else ""
+    verdict = _beside_primary(node, local, state, policy, None if stranger else upstream)
+    if stranger and (isinstance(verdict, Rewind | Copy) or (isinstance(verdict, Refuse) and state.record is None)):
+        return AwaitPrimary(stranger)
+    return verdict
+
+
+def _beside_primary(
+    node: str, local: LocalData, primary: NodeState, policy: Rejoin, upstream: Upstream | None
+) -> Verdict:
+    if local.vacancy:
+        return _fill(primary.name, local.vacancy, local.system, policy)
     if local.broken_off:
         return _repair(node, local, policy, local.broken_off, None, upstream)
-    return _compare(node, local, name, history, policy, upstream)
+    return _compare(node, local, primary.name, primary.record, policy, upstream)
 
 
 def _without_primary(local: LocalData, policy: Rejoin) -> Verdict:
@@ -215,23 +223,37 @@ def _compare(
     if local.end is None and local.was_primary:
         because = f"{node} was a primary, and the end of its WAL cannot be found with pg_waldump"
         return _repair(node, local, policy, because, None, upstream)
+    content = upstream.content if upstream else Content.UNKNOWN
+    if content is Content.DIFFERENT:
+        return _replace(policy, _own_history(node, primary), content)
     if history is None or local.end is None:
-        return Follow("it was a standby")
-    if not _continues(local, history):
+        return Follow("it was a standby", content)
+    if not _continues(local, history, content):
         lost = lost_wal(local.end, history)
         return _repair(node, local, policy, _beyond(node, local.end, primary, history), lost, upstream)
     if upstream and upstream.lacks:
         return _replace(policy, f"{primary} does not have the WAL any more that {node} needs: {upstream.lacks}")
+    if content is Content.GONE and (local.was_primary or local.unproven):
+        return _replace(policy, f"{node} was a primary, and {primary} has no WAL any more to compare its end with")
     if not local.was_primary:
-        return Follow("it was a standby")
-    return Follow(f"its WAL ends at {local.end.lsn}, before {primary} left timeline {local.end.timeline}")
+        return Follow("it was a standby", content)
+    return Follow(f"its WAL ends at {local.end.lsn}, and that of {primary} goes on from there", content)
 
 
-def _continues(local: LocalData, history: History) -> bool:
-    """Whether the primary's WAL goes on where this one ends. A former primary's own timeline nobody else continues."""
+def _own_history(node: str, primary: str) -> str:
+    return (
+        f"{node} has other WAL than {primary} under the same numbers: its data were once started as a primary of their"
+        " own (by systemd, or by hand), and differ"
+    )
+
+
+def _continues(local: LocalData, history: History, content: Content) -> bool:
+    """Whether the primary's WAL goes on where this one ends. A former primary's own timeline nobody else continues,
+    unless the content says so (restart_on_promote).
+    """
     if local.end is None or not local.end.leads_to(history):
         return False
-    return not local.was_primary or history.timeline != local.end.timeline
+    return not local.was_primary or history.timeline != local.end.timeline or content is Content.SAME
 
 
 def _repair(
@@ -262,8 +284,8 @@ def _why_no_rewind(node: str, local: LocalData, upstream: Upstream | None) -> st
     return ""
 
 
-def _replace(policy: Rejoin, because: str) -> Verdict:
-    return Copy(because) if policy.may_copy else Refuse(_advise(because))
+def _replace(policy: Rejoin, because: str, content: Content = Content.UNKNOWN) -> Verdict:
+    return Copy(because) if policy.may_copy else Refuse(_advise(because), content=content)
 
 
 def _outlook(node: str, local: LocalData, cluster: ClusterState) -> str:

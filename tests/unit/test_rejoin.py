@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.rejoin import (
     AwaitPrimary,
     ChangedBlocks,
@@ -18,12 +19,12 @@ from pgsql_ra.replication.rejoin import (
     Refuse,
     Rejoin,
     Rewind,
-    Upstream,
     Vacancy,
     decide_rejoin,
     parting,
 )
 from pgsql_ra.replication.snapshot import Membership, NodeState
+from pgsql_ra.replication.upstream import Content, Upstream
 from tests.unit.builders import ALPHA, BETA, GAMMA, a_cluster, a_history, a_node, at, the_primary_node
 from tests.unit.strategies import copies
 from tests.unit.wal import RECORD_BYTES, Wal, is_prefix, position_of
@@ -121,11 +122,15 @@ TOO_FAR = LocalData(was_primary=True, end=at(0x110), system=SYSTEM, changed_bloc
 NO_HINTS = replace(TOO_FAR, changed_blocks=NOT_LOGGED)
 FITS = LocalData(was_primary=False, end=at(0x80), system=SYSTEM, changed_blocks=LOGGED)
 ON_SAME = replace(TOO_FAR, end=at(0x180, 2))
+UNPROVEN = replace(FITS, unproven=True)
 BROKEN_OFF = replace(FITS, broken_off="pg_rewind was broken off")
 THE_PRIMARY = Upstream(SYSTEM, a_history(2))
 LACKS = replace(THE_PRIMARY, lacks="requested WAL segment has already been removed")
 STRANGER = replace(THE_PRIMARY, system="1")
-UNRELATED = Upstream(SYSTEM, History(9, ((8, Lsn(0x10)),)))
+FORMER_PRIMARY = Upstream(SYSTEM, a_history(1))
+SAME = replace(THE_PRIMARY, content=Content.SAME)
+DIFFERENT = replace(THE_PRIMARY, content=Content.DIFFERENT)
+GONE = replace(THE_PRIMARY, content=Content.GONE)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +141,18 @@ UNRELATED = Upstream(SYSTEM, History(9, ((8, Lsn(0x10)),)))
         pytest.param(TOO_FAR, None, Refuse, Rewind, Rewind, "16 bytes of WAL", id="too far, by the record alone"),
         pytest.param(NO_HINTS, THE_PRIMARY, Refuse, Refuse, Copy, "16 bytes of WAL", id="changes are not logged"),
         pytest.param(ON_SAME, THE_PRIMARY, Refuse, Refuse, Copy, "same timeline 2", id="two on one timeline"),
-        pytest.param(TOO_FAR, UNRELATED, Refuse, Refuse, Copy, "never was", id="no timeline in common"),
         pytest.param(LocalData(True, None), THE_PRIMARY, Refuse, Rewind, Rewind, "end of its WAL", id="no end"),
         pytest.param(FITS, LACKS, Refuse, Refuse, Copy, "already been removed", id="its WAL is gone"),
         pytest.param(BROKEN_OFF, THE_PRIMARY, Refuse, Refuse, Copy, "broken off", id="work was broken off"),
+        pytest.param(FITS, DIFFERENT, Refuse, Refuse, Copy, "of their own", id="other WAL under the same numbers"),
+        pytest.param(FORMER, DIFFERENT, Refuse, Refuse, Copy, "of their own", id="other WAL of a former primary"),
+        pytest.param(ON_SAME, DIFFERENT, Refuse, Refuse, Copy, "of their own", id="other WAL of one on one timeline"),
+        pytest.param(ON_SAME, SAME, Follow, Follow, Follow, "goes on from there", id="two on one timeline that agree"),
+        pytest.param(TOO_FAR, SAME, Refuse, Rewind, Rewind, "16 bytes", id="too far, and the same before"),
+        pytest.param(FORMER, SAME, Follow, Follow, Follow, "goes on from there", id="a former primary that agrees"),
+        pytest.param(FORMER, GONE, Refuse, Refuse, Copy, "no WAL any more", id="a former primary's end is gone"),
+        pytest.param(UNPROVEN, GONE, Refuse, Refuse, Copy, "no WAL any more", id="and it was started meanwhile"),
+        pytest.param(FITS, GONE, Follow, Follow, Follow, "it was a standby", id="a standby's end is gone"),
         pytest.param(TOO_FAR, STRANGER, Refuse, Refuse, Refuse, "another database", id="another database"),
         pytest.param(FITS, STRANGER, Refuse, Refuse, Refuse, "another database", id="another database that fits"),
     ],
@@ -235,10 +248,79 @@ def test_what_is_thrown_away_is_named() -> None:
     assert "16 bytes" in str(verdict.lost)
 
 
-def test_the_running_primary_knows_better_than_its_record() -> None:
-    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 1))
-    assert isinstance(decide_rejoin(ALPHA, FORMER, cluster), Refuse)
-    assert isinstance(decide_rejoin(ALPHA, FORMER, cluster, upstream=THE_PRIMARY), Follow)
+BETAS_PROMOTION = Promotion(7, BETA, at(0x180, 2))
+RESTARTED = replace(the_primary_node(BETA, 2), promotion=BETAS_PROMOTION)
+
+
+@pytest.mark.parametrize(
+    ("primary", "answers", "words"),
+    [
+        pytest.param(the_primary_node(BETA, 2), FORMER_PRIMARY, "it is on timeline 1:,", id="an older timeline"),
+        pytest.param(the_primary_node(BETA, 1), THE_PRIMARY, "it is on timeline 2:", id="a longer history"),
+        pytest.param(
+            the_primary_node(BETA, 2),
+            Upstream(SYSTEM, History(2, ((1, Lsn(0x80)),))),
+            "beta recorded 2:1@0/100",
+            id="another promotion to the same number",
+        ),
+        pytest.param(
+            RESTARTED,
+            replace(THE_PRIMARY, flushed=Lsn(0x170)),
+            "its WAL ends at 0/170",
+            id="the timeline does not tell, and its WAL ends too early",
+        ),
+        pytest.param(NO_RECORD, THE_PRIMARY, "has not recorded yet", id="no record to compare with"),
+    ],
+)
+@pytest.mark.parametrize("local", [FORMER, TOO_FAR, LocalData(True), FITS, ON_SAME, BROKEN_OFF])
+def test_nothing_is_taken_from_whoever_answers(
+    local: LocalData, primary: NodeState, answers: Upstream, words: str
+) -> None:
+    """By the primary's record alone it may follow; what would be overwritten waits, and says for whom."""
+    cluster = a_cluster(a_node(ALPHA), primary)
+    by_record = decide_rejoin(ALPHA, local, cluster, Rejoin.COPY)
+    for content in Content:
+        verdict = decide_rejoin(ALPHA, local, cluster, Rejoin.COPY, replace(answers, content=content, lacks="all"))
+        if isinstance(by_record, Follow):
+            assert verdict == by_record
+        else:
+            assert isinstance(verdict, AwaitPrimary)
+            assert words in verdict.because
+
+
+def test_an_empty_directory_is_not_filled_by_whoever_answers() -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
+    verdict = decide_rejoin(ALPHA, LocalData(False, vacancy=Vacancy("empty")), cluster, Rejoin.COPY, FORMER_PRIMARY)
+    assert isinstance(verdict, AwaitPrimary)
+    assert "the server that answers at master_ip is not that of beta" in verdict.because
+
+
+def test_the_promoted_server_itself_is_taken_for_it() -> None:
+    cluster = a_cluster(a_node(ALPHA), RESTARTED)
+    answers = replace(THE_PRIMARY, flushed=Lsn(0x180))
+    assert isinstance(decide_rejoin(ALPHA, TOO_FAR, cluster, Rejoin.REWIND, answers), Rewind)
+
+
+def test_only_what_was_compared_receives_at_once() -> None:
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
+    for answers in (None, THE_PRIMARY, SAME):
+        verdict = decide_rejoin(ALPHA, FITS, cluster, upstream=answers)
+        assert isinstance(verdict, Follow)
+        assert verdict.content is (answers.content if answers else Content.UNKNOWN)
+    without = decide_rejoin(ALPHA, FITS, a_cluster(a_node(ALPHA), a_node(BETA)), upstream=SAME)
+    assert isinstance(without, Follow)
+    assert without.content is Content.UNKNOWN
+
+
+def test_a_copy_that_differs_is_called_harmful() -> None:
+    """Clients read there what the cluster never had: its monitor fails, unlike that of one whose WAL is gone."""
+    cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
+    contents = {
+        answers: verdict.content
+        for answers in (DIFFERENT, LACKS)
+        if isinstance(verdict := decide_rejoin(ALPHA, FITS, cluster, upstream=answers), Refuse)
+    }
+    assert contents == {DIFFERENT: Content.DIFFERENT, LACKS: Content.UNKNOWN}
 
 
 def test_the_record_of_an_absent_primary_says_what_will_come() -> None:
@@ -280,8 +362,7 @@ def test_nothing_follows_past_the_fork_whatever_the_policy(
 ) -> None:
     own, primary = pair
     history = position_of(primary).history
-    record = None if asked else history
-    node = NodeState(BETA, Membership.MEMBER, role=the_primary_node().role, record=record)
+    node = NodeState(BETA, Membership.MEMBER, role=the_primary_node().role, record=history)
     local = LocalData(True, position_of(own), SYSTEM, changed_blocks)
     upstream = Upstream(SYSTEM, history) if asked else None
     verdict = decide_rejoin(ALPHA, local, a_cluster(a_node(ALPHA), node), policy, upstream)
