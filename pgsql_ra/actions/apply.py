@@ -29,6 +29,7 @@ from pgsql_ra.replication.changes import (
     SetDataStatus,
     SetElection,
     SetKnown,
+    SetLastRecord,
     SetMet,
     SetPromotion,
     SetReceiver,
@@ -85,6 +86,8 @@ def apply(context: Context, change: Change) -> None:
             attributes.set_private("met", node, " ".join(sorted(met)))
         case Confirm(nodes, needed):
             confirm(nodes, needed, context.deadline)
+        case SetLastRecord(node, record):
+            attributes.set_private("known", node, str(record))
         case SetVoters(node, voters):
             attributes.set("voters", node, str(voters), Life.FOREVER)
         case SetWhy(node, ""):
@@ -174,6 +177,8 @@ def describe(change: Change) -> str:
             return f"members seen by {node} = {' '.join(sorted(met))}"
         case Confirm(nodes, needed):
             return f"{needed} of {', '.join(nodes)} hold what was written"
+        case SetLastRecord(node, record):
+            return f"last record of {node} = {record}"
         case SetVoters(node, voters):
             return f"voters on {node} = {voters}"
         case SetWhy(node, why):

@@ -13,6 +13,7 @@ from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.postgres.promotion_file import read_promotion
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.lsn import Lsn
+from pgsql_ra.replication.originals import is_new
 from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standby, SynchronousStandbys
 
 REPLAY_SECONDS = 1.0
@@ -32,7 +33,12 @@ def take_snapshot(
     remembered = read_promotion(context.files, context.pgdata)
     if isinstance(server, Primary):
         leaving |= announced(context)
-    return Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark, remembered)
+    snapshot = Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark, remembered)
+    if not isinstance(server, Standby) or not is_new(snapshot):
+        return snapshot
+    from pgsql_ra.actions.originals import with_last_records
+
+    return with_last_records(context, snapshot)
 
 
 def converge(

@@ -13,7 +13,7 @@ from lxml import etree
 
 from pgsql_ra.ocf import ClusterFailure, Deadline
 from pgsql_ra.pacemaker.command import execute
-from pgsql_ra.replication.lsn import History
+from pgsql_ra.replication.lsn import History, LastRecord
 from pgsql_ra.replication.record import Promotion, Published, Stamp
 from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role, Voters
 
@@ -108,6 +108,7 @@ def _node(
         proof=stamp.proof if stamp else None,
         known=_read(Promotion.parse, own.get("known", "")),
         met=frozenset(own.get("met", "").lower().split()),
+        last=_read(LastRecord.parse, own.get("known", "")),
         voters=_read(Voters.parse, values.get(f"{resource}-voters", "")),
         priority=_priority(values.get(f"{resource}-priority", "")),
         why=values.get(f"{resource}-not-promoted", ""),

@@ -89,6 +89,13 @@ class LocalWal:
             return None
         return Trace(start, size, next(_timelines_at(history, start)), content)
 
+    def holds(self, start: Lsn, checksum: str, history: History) -> Content:
+        """Whether the record at `start`, before the end of this WAL, has this checksum."""
+        header = self._read(start, HEADER_BYTES, history)
+        if not header:
+            return Content.GONE
+        return Content.SAME if header[_CHECKSUM].hex() == checksum else Content.DIFFERENT
+
     def checkpoint(self, history: History) -> Trace | None:
         """The checkpoint in pg_control, whose record may be gone from pg_wal; None if it is not found there."""
         with self._user.acting(), open(os.path.join(self._pgdata, "global", "pg_control"), "rb") as file:

@@ -5,7 +5,7 @@ for its safety: each is acknowledged before the next is begun, and the first tha
 
 from dataclasses import dataclass, replace
 
-from pgsql_ra.replication.lsn import History, Position
+from pgsql_ra.replication.lsn import History, LastRecord, Position
 from pgsql_ra.replication.record import Promotion, Proof, Published
 from pgsql_ra.replication.snapshot import SynchronousStandbys, Voters
 
@@ -112,6 +112,15 @@ class Confirm:
 
     nodes: tuple[str, ...]
     needed: int
+    because: str
+
+
+@dataclass(frozen=True)
+class SetLastRecord:
+    """Tell a cluster that never had a primary which record is the last of this node's WAL (`<resource>-known`)."""
+
+    node: str
+    record: LastRecord
     because: str
 
 
@@ -256,6 +265,7 @@ Change = (
     | CountLowering
     | SetMet
     | Confirm
+    | SetLastRecord
     | SetVoters
     | PublishPosition
     | ShowLocation

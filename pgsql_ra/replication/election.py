@@ -36,6 +36,7 @@ from pgsql_ra.replication.changes import (
     StopReceiving,
     WithdrawPosition,
 )
+from pgsql_ra.replication.originals import compare_originals, say_last
 from pgsql_ra.replication.primary import other_primaries, remember
 from pgsql_ra.replication.reasons import ADVICE, line, why_nobody, why_stranger
 from pgsql_ra.replication.record import Published
@@ -91,7 +92,7 @@ def elect(snapshot: Snapshot, server: Standby) -> Plan:
         return Plan((*alone, *_explain(snapshot, why_stranger(unmet))), stalled=why_stranger(unmet))
     if server.position is None:
         return Plan(tuple(alone), waiting_for="the server to have read all of its own WAL")
-    changes: list[Change] = [*alone]
+    changes: list[Change] = [*alone, *say_last(snapshot)]
     changes += _publish(snapshot, server, "the cluster has no primary")
     if own.location != server.position.lsn.padded():
         changes.append(ShowLocation(own.name, server.position, "the cluster has no primary"))
@@ -99,6 +100,9 @@ def elect(snapshot: Snapshot, server: Standby) -> Plan:
     wait = _await_silent(snapshot, heard)
     if wait is not None:
         return Plan(tuple(changes) + wait.changes, wait.waiting_for, wait.stalled)
+    if (wait := compare_originals(snapshot, [one.node for one in heard.values()])) is not None:
+        lowered = (*_explain(snapshot, wait.refusal), *_score(own, SCORE_NEVER, wait.refusal)) if wait.refusal else ()
+        return Plan((*changes, *lowered), wait.waiting_for, stalled=wait.refusal)
     return Plan(tuple(changes + list(_verdict(snapshot, heard))))
 
 
@@ -128,7 +132,7 @@ def freeze(snapshot: Snapshot, server: Standby, promoted: str) -> Plan:
     if server.position is None:
         return Plan(waiting_for="the server to have read all of its own WAL")
     # Whoever sees the position has seen which promotion this node knows of.
-    changes: list[Change] = list(remember(snapshot, snapshot.newest))
+    changes: list[Change] = [*remember(snapshot, snapshot.newest), *say_last(snapshot)]
     changes += _publish(snapshot, server, f"{promoted} is to be promoted")
     missing = [node.name for node in standbys(snapshot) if node.key != own.key and node.position is None]
     if missing:

@@ -10,6 +10,8 @@ from enum import Enum
 
 HALF_DIGITS = 8
 """An LSN is written as two 32-bit halves."""
+NEW = "new"
+"""What the attribute `<resource>-known` begins with while its node knows of no promotion."""
 
 
 class Lsn(int):
@@ -138,6 +140,31 @@ def furthest(held: Position | None, now: Position) -> Position:
     another branch, and begins anew; one that ends earlier on the same branch is an older one, which changes nothing.
     """
     return held if held is not None and now.compare(held) in (Order.OLDER, Order.EQUAL) else now
+
+
+@dataclass(frozen=True)
+class LastRecord:
+    """The last record of a copy's WAL: where it starts, and its checksum; "" if it could not be found."""
+
+    start: Lsn
+    checksum: str
+    was_primary: bool = False
+    """Whether the data were a primary's before their server was started as a standby."""
+
+    @classmethod
+    def parse(cls, text: str) -> "LastRecord":
+        """Read `new 0/3000028 5a1bc90e`, or `new 0/3000028 5a1bc90e primary`. ValueError if it is something else.
+
+        >>> str(LastRecord.parse("new 0/3000028 5a1bc90e")), str(LastRecord.parse("new 0/0 - primary"))
+        ('new 0/3000028 5a1bc90e', 'new 0/0 - primary')
+        """
+        word, start, checksum, *rest = text.split()
+        if word != NEW:
+            raise ValueError(f"not the last record of a copy: {text!r}")
+        return cls(Lsn.parse(start), checksum.strip("-"), rest == ["primary"])
+
+    def __str__(self) -> str:
+        return f"{NEW} {self.start} {self.checksum or '-'}{' primary' if self.was_primary else ''}"
 
 
 def _by_lsn(first: Lsn, second: Lsn) -> Order:

@@ -22,6 +22,7 @@ from pgsql_ra.replication.changes import (
 )
 from pgsql_ra.replication.election import promotes
 from pgsql_ra.replication.lsn import Position
+from pgsql_ra.replication.originals import compare_originals
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.reasons import ADVICE, why_nobody, why_stranger
 from pgsql_ra.replication.record import Promotion, after
@@ -41,6 +42,8 @@ def decide_promotion(snapshot: Snapshot, server: Standby) -> Plan:
         # A look that was made with all that was known then has found it to be the best.
         return Plan(tuple(_records(snapshot, server.position)))
     heard = takeover(snapshot, cut_off(snapshot, server.position), own.key)
+    if (wait := compare_originals(snapshot, [one.node for one in heard.values()])) is not None:
+        return replace(wait, changes=tuple(_score(own, SCORE_NEVER, wait.refusal)) if wait.refusal else ())
     chosen = best(snapshot, heard, own.key)
     if wait := _await_the_silent(snapshot, server.position, chosen):
         return wait

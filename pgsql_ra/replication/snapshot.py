@@ -8,7 +8,7 @@ published is None and counts as "could be anything".
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.lsn import History, LastRecord, Lsn, Position
 from pgsql_ra.replication.record import Promotion, Proof, contradiction, newest
 
 
@@ -288,6 +288,8 @@ class NodeState:
     """The newest promotion that this node has heard of, and how often records were lowered under it."""
     met: frozenset[str] = frozenset()
     """Whom this node has seen as members since Pacemaker was started on it, as it says itself."""
+    last: LastRecord | None = None
+    """The last record of its WAL, as it says itself while it knows of no promotion."""
     voters: Voters | None = None
     """On the primary: who may be promoted by the quorum method (permanent)."""
     priority: int = 1
@@ -365,7 +367,8 @@ class Snapshot:
 
     `leaving` are nodes whose instance stops now or has just stopped, as a notification said. `mark` is the primary's
     flush position at an earlier look of the same action that already saw the present synchronous names settled.
-    `remembered` is the newest promotion in this node's own file.
+    `remembered` is the newest promotion in this node's own file. In a cluster that never had a primary, `last` is the
+    last record of this node's WAL, and `unlike` names the nodes of which the last record contradicts it.
     """
 
     server: ServerState
@@ -376,6 +379,8 @@ class Snapshot:
     remembered: Promotion | None = None
     held: Position | None = None
     """How far this node's WAL went when one of its monitors looked last, by its own file."""
+    last: LastRecord | None = None
+    unlike: tuple[str, ...] = ()
 
     @property
     def promotions(self) -> tuple[Promotion | None, ...]:

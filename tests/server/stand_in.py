@@ -85,6 +85,14 @@ class StandInCluster:
         facts["transient"] |= {"pgsql-status": "PRI", "master-pgsql": "1000"}
         self._write(state)
 
+    def run_standby(self, node: str, private: Mapping[str, str]) -> None:
+        """That node is a member, and a standby that has said this of itself."""
+        state = self._read()
+        facts = state["nodes"][node]
+        facts["member"], facts["operation"] = True, ["start", "0"]
+        facts["private"] |= private
+        self._write(state)
+
     def join(self, node: str) -> None:
         """That node is a member."""
         state = self._read()

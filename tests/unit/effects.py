@@ -20,6 +20,7 @@ from pgsql_ra.replication.changes import (
     SetDataStatus,
     SetElection,
     SetKnown,
+    SetLastRecord,
     SetMet,
     SetPromotion,
     SetReceiver,
@@ -84,6 +85,9 @@ def on_node(node: NodeState, change: Change) -> NodeState:
             return replace(node, known=promotion)
         case SetMet(met=met):
             return replace(node, met=met)
+            return replace(node, known=promotion, last=None)
+        case SetLastRecord(record=record):
+            return replace(node, last=record, known=None)
         case SetVoters(voters=voters):
             return replace(node, voters=voters)
         case SetWhy(why=why):
@@ -174,6 +178,8 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("met", node, *sorted(met))
         case Confirm(nodes, needed):
             return ("confirm", needed, *nodes)
+        case SetLastRecord(node, record):
+            return ("last", node, str(record))
         case SetVoters(node, voters):
             return ("voters", node, str(replace(voters, version=0)))
         case SetWhy(node, why):
