@@ -116,8 +116,7 @@ def _await_primary(context: Context, because: str) -> None:
 
     With one that is not at its address, nothing more can be awaited than another moment.
     """
-    cluster = read_cluster(context.resource, Deadline(QUERY_SECONDS))
-    phase = f"{NO_PRIMARY_YET} ({because})" if other_primaries(cluster, context.node.lower()) else NO_PRIMARY_YET
+    phase = _phase(context, because)
     if job_file(context).read().phase != phase:
         job_file(context).update(phase=phase, percent=None)
         context.log.info(f"repair of the data directory: {phase}")
@@ -137,6 +136,15 @@ def _await_primary(context: Context, because: str) -> None:
         except FAILURES as error:
             if alone.remaining() <= 0:
                 raise Cancelled(f"Pacemaker does not run on this node any more ({reason_of(error)})") from error
+
+
+def _phase(context: Context, because: str) -> str:
+    """What the job waits for: a primary, or the one that is there to answer at its address."""
+    try:
+        cluster = read_cluster(context.resource, Deadline(QUERY_SECONDS))
+    except AgentError:
+        return NO_PRIMARY_YET
+    return f"{NO_PRIMARY_YET} ({because})" if other_primaries(cluster, context.node.lower()) else NO_PRIMARY_YET
 
 
 def _kill_rest_of_session() -> None:

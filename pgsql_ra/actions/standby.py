@@ -10,6 +10,7 @@ from pgsql_ra.actions.observe import observe_server
 from pgsql_ra.actions.rejoin import finish_swap, job_file, settle_data
 from pgsql_ra.ocf import NotInstalled, NotPermitted, ServerFailure
 from pgsql_ra.parameters import slot_name
+from pgsql_ra.postgres.auto_conf import AUTO_FILE, forget_conninfo
 from pgsql_ra.postgres.configuration import (
     PASSWORD_FILE,
     RECOVERY_FILE,
@@ -182,7 +183,9 @@ def remove_shell_agent_lock(context: Context, because: str) -> None:
 
 
 def write_configuration(context: Context, link: Link) -> None:
-    """The agent's two files and the lines that include them."""
+    """The agent's two files and the lines that include them, and nothing that would outrank them."""
+    if forget_conninfo(context.pgdata, context.user):
+        context.log.info(f"primary_conninfo is taken out of {AUTO_FILE}: it would outrank the agent's")
     write_recovery_settings(context, link)
     context.files.write(SYNCHRONOUS_FILE, synchronous_settings(_first_setting(context)))
     context.files.include(RECOVERY_FILE, SYNCHRONOUS_FILE)

@@ -264,6 +264,18 @@ def test_what_could_not_be_compared_waits_and_says_so(clones: Clones) -> None:
     assert clones.cluster.attribute("n1", "pgsql-rejoin") == ""
 
 
+def test_what_pg_basebackup_wrote_does_not_open_the_link(clones: Clones) -> None:
+    """postgresql.auto.conf outranks the agent's file."""
+    auto = clones.clone.data / "postgresql.auto.conf"
+    conninfo = f"primary_conninfo = 'user={USER} host=127.0.0.1 port={clones.original.port}'\n"
+    auto.write_text(f"{auto.read_text()}{conninfo}work_mem = '8MB'\n")
+    clones.run_as_primary()
+    clones.agent.become_standby()
+    assert clones.clone.sql(LINK) == ""
+    assert clones.clone.sql("SHOW work_mem") == "8MB"
+    assert auto.owner() == USER
+
+
 def test_a_changed_parameter_does_not_open_the_link(clones: Clones) -> None:
     clones.agent.become_standby()
     assert clones.agent.run("reload-agent", repuser="somebody").code == 0
