@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A new cluster, in which the copy that goes furthest is promoted: only if it holds all that the other one has."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tests.lab.waiting import eventually
 from tests.server.agent import Agent
 from tests.server.conftest import MakeDatabase
-from tests.server.database import Database, base_backup
+from tests.server.database import Database, base_backup, file_copy
 from tests.server.stand_in import StandInCluster
 
 
@@ -85,10 +84,7 @@ def test_a_copy_that_was_left_behind_long_ago_stands_in_nobodys_way(nodes: TwoNo
 def test_a_copy_of_all_that_the_original_has_is_promoted(nodes: TwoNodes) -> None:
     """It went on as a primary: it holds the newest data, and all of the other's."""
     nodes.original.stop()
-    for entry in ("base", "global", "pg_wal", "pg_xact", "pg_multixact", "backup_label"):
-        subprocess.run(["rm", "-rf", nodes.copy.data / entry], check=True)
-        if (nodes.original.data / entry).exists():
-            subprocess.run(["cp", "-a", nodes.original.data / entry, nodes.copy.data], check=True)
+    file_copy(nodes.original, nodes.copy)
     nodes.copy.configure("wal_keep_size = 64MB")
     nodes.copy.start()
     nodes.copy.sql("CREATE TABLE more AS SELECT generate_series(1, 60000) AS n")

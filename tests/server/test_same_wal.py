@@ -12,7 +12,7 @@ from pgsql_ra.replication.lsn import Lsn
 from tests.lab.waiting import eventually
 from tests.server.agent import Agent
 from tests.server.conftest import MakeDatabase
-from tests.server.database import USER, Database, base_backup
+from tests.server.database import USER, Database, base_backup, file_copy
 from tests.server.pair import jobs
 from tests.server.stand_in import StandInCluster
 
@@ -122,7 +122,31 @@ def further_on(clones: Clones) -> None:
     clones.run_as_standby()
 
 
-PASTS = [stopped, crashed, then_a_standby, then_a_standby_that_crashed, then_a_standby_that_received, further_on]
+def a_copy_of_files_that_crashed(clones: Clones) -> None:
+    """Its last checkpoint is the original's: only what it wrote afterwards is its own."""
+    clones.original.stop()
+    file_copy(clones.original, clones.clone)
+    clones.clone.configure("listen_addresses = ''")
+    clones.original.start()
+    clones.run_as_primary(end=Database.crash)
+
+
+def then_a_standby_without_a_checkpoint(clones: Clones) -> None:
+    """The same, and its control file says nothing of a primary."""
+    a_copy_of_files_that_crashed(clones)
+    clones.run_as_standby(end=Database.crash)
+
+
+PASTS = [
+    a_copy_of_files_that_crashed,
+    then_a_standby_without_a_checkpoint,
+    stopped,
+    crashed,
+    then_a_standby,
+    then_a_standby_that_crashed,
+    then_a_standby_that_received,
+    further_on,
+]
 
 
 @pytest.mark.parametrize("past", PASTS)
