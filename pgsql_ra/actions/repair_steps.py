@@ -214,7 +214,10 @@ class Repair:
         local = LocalWal(context.pgdata, context.user)
         history = read_history(context.pgdata, newest_timeline(context.pgdata, common.timeline)) if common else None
         trace = local.at(common.lsn, history) if common and history else None
-        found = compare(streaming_server(context), self.upstream, trace, local, limit) if trace else Content.UNKNOWN
+        found = Content.UNKNOWN
+        if trace and history:
+            trace = local.with_lead(trace, history)
+            found = compare(streaming_server(context), self.upstream, trace, local, limit)
         if found is not Content.SAME:
             raise CannotRewind(f"the last checkpoint before the fork is not known to be the primary's ({found.value})")
 

@@ -64,7 +64,7 @@ def content_of(
     try:
         primary, local = streaming_server(context), LocalWal(context.pgdata, context.user)
         last = local.last(end, context.programs, deadline) if end else None
-        traces = (local.checkpoint(history), last)
+        traces = (local.checkpoint(history), local.with_lead(last, history) if last else None)
         found = [compare(primary, upstream, trace, local, deadline) for trace in traces if trace is not None]
     except (AgentError, OSError) as error:
         context.log.info(f"the WAL of this node could not be compared with the primary's: {error}")

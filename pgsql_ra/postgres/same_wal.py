@@ -3,11 +3,12 @@
 
 Two copies with the same system identifier and timeline may have different WAL under the same positions, and PostgreSQL
 finds that by accident only: it looks at the link of the next record to the one before, and a link that fits by length
-is followed. Two records say whose WAL it is. The last one: its checksum covers it, and with it transaction numbers and
-times. And the checkpoint in pg_control, which nothing overwrites, while a WAL receiver writes again over the segment in
-which a standby's own WAL ended (it starts at the segment's beginning: RequestXLogStreaming, walreceiverfuncs.c).
+is followed. Two places say whose WAL it is. Its end: the last record, and what lies before it in the same segment,
+since two checkpoints of the same second may be equal to the byte. And the checkpoint in pg_control, which nothing
+overwrites, while a WAL receiver writes again over the segment in which a standby's own WAL ended (it starts at the
+segment's beginning: RequestXLogStreaming, walreceiverfuncs.c).
 
-The headers of pages within a record are no part of it, and are left out.
+The headers of pages are no part of a record, and are left out.
 """
 
 import os
@@ -29,6 +30,8 @@ HEADER_BYTES = 24
 """SizeOfXLogRecord: total length, transaction, link to the record before, info, resource manager, checksum."""
 MOST_BYTES = 64 << 10
 """So much of a long record is enough: the header's checksum is made of all of it."""
+_LEAD_BYTES = 256 << 10
+"""So much of what lies before a record is compared along with it."""
 _LENGTH = struct.Struct("=I")
 _CHECKSUM = slice(20, 24)
 _LONGEST = 1 << 30
@@ -46,7 +49,7 @@ _DATA_AT = HEADER_BYTES + 2
 
 @dataclass(frozen=True)
 class Trace:
-    """What this copy has, after `skip` bytes of the record at `start` on `timeline`; the record has `size` bytes."""
+    """What this copy has, after `skip` bytes of the WAL at `start` on `timeline`; a record ends after `size` bytes."""
 
     start: Lsn
     size: int
@@ -89,6 +92,20 @@ class LocalWal:
             return None
         return Trace(start, size, next(_timelines_at(history, start)), content)
 
+    def with_lead(self, record: Trace, history: History) -> Trace:
+        """The record with what lies before it, in the same segment and on the same timeline."""
+        first = max(record.start - _LEAD_BYTES, int(record.start) // self.segment * self.segment)
+        page = max(first, *(fork for timeline, fork in history.forks if timeline < record.timeline), 0)
+        page = -(-page // self.page) * self.page
+        begin = Lsn(page + _page_header(page, self.segment))
+        if begin >= record.start:
+            return record
+        end = raw_end(record.start, len(record.content), self.page, self.segment)
+        wal = without_headers(begin, self._read_raw(begin, end, history), self.page, self.segment)
+        if not wal.endswith(record.content):
+            return record
+        return Trace(begin, len(wal) + record.size - len(record.content), record.timeline, wal)
+
     def holds(self, start: Lsn, checksum: str, history: History) -> Content:
         """Whether the record at `start`, before the end of this WAL, has this checksum."""
         header = self._read(start, HEADER_BYTES, history)
@@ -109,7 +126,11 @@ class LocalWal:
 
     def _read(self, start: Lsn, size: int, history: History) -> bytes:
         """So many bytes of a record from `start` on, or fewer if there are no more."""
-        end, found, position = raw_end(start, size, self.page, self.segment), b"", int(start)
+        end = raw_end(start, size, self.page, self.segment)
+        return without_headers(start, self._read_raw(start, end, history), self.page, self.segment)
+
+    def _read_raw(self, start: Lsn, end: Lsn, history: History) -> bytes:
+        found, position = b"", int(start)
         while position < end:
             rest = self.segment - position % self.segment
             part = self._read_segment(Lsn(position), min(rest, end - position), history)
@@ -117,7 +138,7 @@ class LocalWal:
             if len(part) < min(rest, end - position):
                 break
             position += len(part)
-        return without_headers(start, found, self.page, self.segment)
+        return found
 
     def _read_segment(self, position: Lsn, size: int, history: History) -> bytes:
         with self._user.acting():

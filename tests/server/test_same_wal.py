@@ -288,6 +288,41 @@ def test_what_could_not_be_compared_waits_and_says_so(clones: Clones) -> None:
     assert clones.cluster.attribute("n1", "pgsql-rejoin") == ""
 
 
+def test_it_is_not_rewound_to_a_checkpoint_that_only_it_has(clones: Clones) -> None:
+    """pg_rewind goes by timelines and by the links between records: WAL of the same lengths passes for the same."""
+    clones.original.configure("wal_log_hints = on")
+    clones.original.stop()
+    file_copy(clones.original, clones.clone)
+    clones.clone.configure("listen_addresses = ''")
+    ends = []
+    for database, word in ((clones.original, "this"), (clones.clone, "that")):
+        database.start()
+        database.sql(f"CREATE TABLE own AS SELECT '{word}' AS word")
+        database.sql("CHECKPOINT")
+        ends.append(database.sql("SELECT pg_current_wal_insert_lsn()::text"))
+        database.stop()
+    assert len(set(ends)) == 1
+    clones.clone.start()
+    clones.clone.sql("INSERT INTO own SELECT 'more' FROM generate_series(1, 60000)")
+    clones.clone.stop()
+    signal = clones.original.data / "standby.signal"
+    signal.touch()
+    shutil.chown(signal, USER, USER)
+    clones.original.start()
+    clones.original.sql("SELECT pg_promote()")
+    clones.original.sql("CHECKPOINT")
+    history = (clones.original.data / "pg_wal" / "00000002.history").read_text().split()
+    clones.cluster.run_primary("n2", history=f"2:1@{history[1]}")
+    answer = clones.agent.start(rejoin="rewind")
+    assert answer.code == 1, answer
+    assert (
+        "pg_rewind cannot help (the last checkpoint before the fork is not known to be the primary's" in answer.reason
+    )
+    assert clones.agent.start(rejoin="copy").code == 0
+    clones.streams()
+    assert clones.clone.sql("SELECT word FROM own") == "this"
+
+
 def test_what_pg_basebackup_wrote_does_not_open_the_link(clones: Clones) -> None:
     """postgresql.auto.conf outranks the agent's file."""
     auto = clones.clone.data / "postgresql.auto.conf"
