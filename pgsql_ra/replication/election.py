@@ -101,8 +101,8 @@ def elect(snapshot: Snapshot, server: Standby) -> Plan:
     if wait is not None:
         return Plan(tuple(changes) + wait.changes, wait.waiting_for, wait.stalled)
     if (wait := compare_originals(snapshot, [one.node for one in heard.values()])) is not None:
-        lowered = (*_explain(snapshot, wait.refusal), *_score(own, SCORE_NEVER, wait.refusal)) if wait.refusal else ()
-        return Plan((*changes, *lowered), wait.waiting_for, stalled=wait.refusal)
+        explained = _explain(snapshot, wait.refusal) if wait.refusal else ()
+        return Plan((*changes, *explained, *wait.changes), wait.waiting_for, stalled=wait.refusal)
     return Plan(tuple(changes + list(_verdict(snapshot, heard))))
 
 

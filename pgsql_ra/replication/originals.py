@@ -14,9 +14,9 @@ compare them. One that was not is a copy that was left behind long ago, and stan
 
 from collections.abc import Iterable, Iterator
 
-from pgsql_ra.replication.changes import Change, Plan, SetLastRecord
+from pgsql_ra.replication.changes import Change, Plan, SetLastRecord, SetScore
 from pgsql_ra.replication.snapshot import NodeState, Snapshot
-from pgsql_ra.replication.status import LATEST
+from pgsql_ra.replication.status import LATEST, SCORE_NEVER
 
 
 def is_new(snapshot: Snapshot) -> bool:
@@ -39,7 +39,9 @@ def compare_originals(snapshot: Snapshot, heard: Iterable[NodeState]) -> Plan | 
     if unsaid := [node.name for node in heard if node.key != snapshot.own.key and node.last is None]:
         return Plan(waiting_for=f"the last record of {', '.join(unsaid)}")
     if snapshot.unlike:
-        return Plan(refusal=choose_one(snapshot.own.name, snapshot.unlike))
+        because = choose_one(snapshot.own.name, snapshot.unlike)
+        lower = SetScore(snapshot.own.name, SCORE_NEVER, because)
+        return Plan(() if snapshot.own.score == SCORE_NEVER else (lower,), refusal=because)
     return None
 
 

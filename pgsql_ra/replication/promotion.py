@@ -7,7 +7,6 @@ the server is promoted it stands durably that this node only may be the primary 
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from pgsql_ra.replication.candidates import best, cut_off, has_begun, not_cut_off, stranger_to, takeover
 from pgsql_ra.replication.changes import (
@@ -42,10 +41,9 @@ def decide_promotion(snapshot: Snapshot, server: Standby) -> Plan:
         # A look that was made with all that was known then has found it to be the best.
         return Plan(tuple(_records(snapshot, server.position)))
     heard = takeover(snapshot, cut_off(snapshot, server.position), own.key)
-    if (wait := compare_originals(snapshot, [one.node for one in heard.values()])) is not None:
-        return replace(wait, changes=tuple(_score(own, SCORE_NEVER, wait.refusal)) if wait.refusal else ())
     chosen = best(snapshot, heard, own.key)
-    if wait := _await_the_silent(snapshot, server.position, chosen):
+    wait = compare_originals(snapshot, [one.node for one in heard.values()])
+    if wait := wait or _await_the_silent(snapshot, server.position, chosen):
         return wait
     if chosen is None:
         return Plan(refusal=why_nobody(snapshot, heard))
