@@ -7,6 +7,7 @@ the server is promoted it stands durably that this node only may be the primary 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pgsql_ra.replication.candidates import best, cut_off, has_begun, not_cut_off, stranger_to, takeover
 from pgsql_ra.replication.changes import (

@@ -13,7 +13,7 @@ from tests.lab.layout import PGDATA
 from tests.lab.node import Node
 from tests.lab.waiting import eventually
 
-REASON = "once started as a primary of their own"
+REASON = "under the same numbers"
 
 
 def run_as_primary(lab: Lab, node: Node, rows: int = 1) -> None:

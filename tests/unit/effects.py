@@ -82,10 +82,9 @@ def on_node(node: NodeState, change: Change) -> NodeState:
         case SetPromotion(promotion=promotion, proof=proof):
             return replace(node, promotion=promotion, proof=proof)
         case SetKnown(promotion=promotion):
-            return replace(node, known=promotion)
+            return replace(node, known=promotion, last=None)
         case SetMet(met=met):
             return replace(node, met=met)
-            return replace(node, known=promotion, last=None)
         case SetLastRecord(record=record):
             return replace(node, last=record, known=None)
         case SetVoters(voters=voters):
