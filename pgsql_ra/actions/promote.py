@@ -11,6 +11,7 @@ from pgsql_ra.ocf import Exit, ServerFailure
 from pgsql_ra.postgres.configuration import remove_standby_signal
 from pgsql_ra.postgres.control import read_control
 from pgsql_ra.postgres.process import stop as stop_server
+from pgsql_ra.postgres.recovery import remove_recovery_signal
 from pgsql_ra.postgres.wal import highest_timeline
 from pgsql_ra.replication.snapshot import Primary, ServerState, Standby, Stopped
 
@@ -57,7 +58,8 @@ def _restart_as_primary(context: Context) -> None:
     """Stop the standby and start it as a primary, which keeps its timeline (restart_on_promote)."""
     stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
     remove_standby_signal(context.pgdata)
-    context.server.start(context.deadline)
+    remove_recovery_signal(context.pgdata, context.log)
+    context.server.start(context.deadline, {})
 
 
 def _await_primary(context: Context) -> ServerState:

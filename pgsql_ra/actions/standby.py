@@ -2,9 +2,10 @@
 """Bringing the server up as a standby: for `start`, and for `demote`, which leaves one behind."""
 
 import os
-import shlex
+from collections.abc import Callable
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.launch import check_options, configured, launch, start_sufficient
 from pgsql_ra.actions.manual import LOCK_FILE
 from pgsql_ra.actions.observe import observe_server
 from pgsql_ra.actions.rejoin import finish_swap, job_file, settle_data
@@ -29,7 +30,6 @@ from pgsql_ra.postgres.control import read_control
 from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
 from pgsql_ra.postgres.process import postmaster, remove_stale_pid_file
-from pgsql_ra.postgres.server import last_words
 from pgsql_ra.postgres.wal import read_major
 from pgsql_ra.replication.snapshot import Link, Mode, Standby, SynchronousStandbys
 from pgsql_ra.replication.synchronous import first_setting
@@ -49,6 +49,7 @@ def bring_up_standby(context: Context) -> None:
     come up; NotInstalled and NotPermitted for what is missing on this node.
     """
     check_membership(context)
+    check_options(context)
     finish_swap(context)
     link = check_may_follow(context)
     major = check_data_directory(context)
@@ -60,10 +61,11 @@ def bring_up_standby(context: Context) -> None:
 
 def launch_standby(context: Context, major: int, link: Link = Link.OPEN) -> None:
     """Start the server as a standby, its data being found to fit."""
+    check_options(context)
     write_configuration(context, link if major >= RELOADABLE_CONNINFO_VERSION else Link.OPEN)
     check_synchronous_names(context)
     write_standby_signal(context.pgdata, context.user)
-    start_server(context, major)
+    start_server(context, major, lambda: launch(context, major))
 
 
 def bring_up_single(context: Context) -> None:
@@ -72,7 +74,7 @@ def bring_up_single(context: Context) -> None:
     if not os.path.isfile(context.parameters.config):
         raise NotInstalled(f"there is no configuration file {context.parameters.config} (parameter config)")
     set_stale_label_aside(context, major)
-    start_server(context, major)
+    start_server(context, major, lambda: context.server.start(context.deadline, {}))
 
 
 def set_stale_label_aside(context: Context, major: int) -> None:
@@ -85,16 +87,18 @@ def set_stale_label_aside(context: Context, major: int) -> None:
 
 
 def bring_up_outside_standby(context: Context) -> None:
-    """Start the server as a standby of a primary outside of this cluster (rep_mode slave): nobody promotes it here."""
+    """Start the server as a standby of a primary outside of this cluster (rep_mode slave): nobody promotes it here, and
+    how far it recovers is the administrator's business.
+    """
     major = check_data_directory(context)
     write_recovery_settings(context)
     context.files.include(RECOVERY_FILE)
     write_standby_signal(context.pgdata, context.user)
-    start_server(context, major)
+    start_server(context, major, lambda: start_sufficient(context, {}))
 
 
-def start_server(context: Context, major: int) -> None:
-    """Make the places that the server needs, and start it."""
+def start_server(context: Context, major: int, start: Callable[[], None]) -> None:
+    """Make the places that the server needs, and `start` it."""
     given, user = context.parameters, context.user
     prepare_log(given.logfile, user)
     if given.socketdir:
@@ -103,7 +107,7 @@ def start_server(context: Context, major: int) -> None:
         directory = os.path.join(given.pgdata, configured(context, "stats_temp_directory"))
         prepare_directory(directory, STATISTICS_MODE, user, "stats_temp_directory")
     remove_stale_pid_file(given.pgdata, given.pgdba, context.log)
-    context.server.start(context.deadline)
+    start()
 
 
 def check_membership(context: Context) -> None:
@@ -305,13 +309,3 @@ def _first_setting(context: Context) -> SynchronousStandbys:
     if policy.mode is Mode.ASYNC:
         return SynchronousStandbys()
     return first_setting(policy.peers, policy.synchronous_count, policy.degrading)
-
-
-def configured(context: Context, setting: str) -> str:
-    """A setting as the server would have it. ServerFailure if the configuration cannot be read."""
-    given = context.parameters
-    options = ["-D", context.pgdata, "-c", f"config_file={given.config}", *shlex.split(given.start_opt)]
-    done = context.programs.run("postgres", [*options, "-C", setting], context.deadline)
-    if done.returncode != 0:
-        raise ServerFailure(f"the server cannot read its configuration: {last_words(done.stderr)}")
-    return done.stdout.strip()

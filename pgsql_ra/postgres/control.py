@@ -8,6 +8,7 @@ from enum import Enum
 
 from pgsql_ra.ocf import Deadline, NotInstalled, ServerFailure
 from pgsql_ra.postgres.programs import Programs
+from pgsql_ra.postgres.recovery import SIZES
 from pgsql_ra.postgres.wal import newest_timeline, read_history, read_major
 from pgsql_ra.postgres.wal_end import valid_until
 from pgsql_ra.replication.lsn import Lsn, Position
@@ -39,6 +40,8 @@ class ControlData:
     system: str = ""
     """The system identifier, equal on all copies of one database."""
     changed_blocks: ChangedBlocks = ChangedBlocks.UNKNOWN
+    demands: tuple[tuple[str, int], ...] = ()
+    """The settings that may not be lower on a standby than on its primary, with what the WAL replayed so far wants."""
     is_backup: bool = False
     """A copy that was never started: pg_control and backup_label came along with a base backup."""
 
@@ -73,9 +76,15 @@ def parse_control(text: str) -> ControlData:
             minimum_recovery_timeline=int(values["Min recovery ending loc's timeline"]),
             system=values.get("Database system identifier", ""),
             changed_blocks=_changed_blocks(values),
+            demands=tuple((name, int(values[_in_control(name)])) for name in SIZES if _in_control(name) in values),
         )
     except (KeyError, ValueError) as error:
         raise ServerFailure(f"pg_controldata printed something unexpected: {error}") from error
+
+
+def _in_control(setting: str) -> str:
+    """What pg_controldata calls a setting."""
+    return f"{setting.replace('_transaction', '_xact')} setting"
 
 
 def _changed_blocks(values: dict[str, str]) -> ChangedBlocks:

@@ -9,10 +9,12 @@ is gone.
 import os
 import re
 import shutil
+from contextlib import suppress
 
 from pgsql_ra.ocf import Deadline, ServerFailure
 from pgsql_ra.postgres.process import server_processes
 from pgsql_ra.postgres.programs import Programs
+from pgsql_ra.postgres.recovery import RECOVERY_SIGNAL, as_options, settings_of_standby
 from pgsql_ra.postgres.running import Progress, run_watched
 from pgsql_ra.postgres.server import last_words
 from pgsql_ra.postgres.upstream import SERVICE
@@ -47,10 +49,12 @@ def recover(pgdata: str, config: str, major: int, programs: Programs, lock: int,
     pg_rewind could do this itself (PostgreSQL 13 and later), but before 15 not with a configuration file elsewhere, and
     never so that the WAL is kept.
     """
-    signal_file = os.path.join(pgdata, "standby.signal")
-    if os.path.exists(signal_file):
-        os.remove(signal_file)  # single-user mode refuses to be a standby
+    for name in ("standby.signal", RECOVERY_SIGNAL):
+        # Single-user mode refuses to be a standby, and would recover from an archive onto a timeline of its own.
+        with suppress(FileNotFoundError):
+            os.remove(os.path.join(pgdata, name))
     arguments = ["--single", "-D", pgdata, "-c", f"config_file={config}", "-c", "archive_mode=off"]
+    arguments += as_options(settings_of_standby(major))
     arguments += ["-c", keep_all_wal(major).replace(" ", ""), "template1"]
     status, said = run_watched(programs, "postgres", arguments, lock, deadline)
     if status != 0:

@@ -6,11 +6,13 @@ import re
 import shlex
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded, Log, ServerFailure
 from pgsql_ra.postgres.process import PidFile, PostmasterStatus, owner_of, postmaster, runs_as, server_processes
 from pgsql_ra.postgres.programs import Programs
+from pgsql_ra.postgres.recovery import as_options
 
 _DIAGNOSIS_SECONDS = 5.0
 """How long a server that was started only to hear what it says may take to say it."""
@@ -33,12 +35,14 @@ class ServerOptions:
     service_file: str = ""
     """Where the secrets of the connection to the primary are (see postgres.conninfo)."""
 
-    def server_words(self) -> str:
-        """The server's own options, as a shell reads them (pg_ctl gives them to one)."""
+    def server_words(self, settings: Mapping[str, str]) -> str:
+        """The server's own options, as a shell reads them (pg_ctl gives them to one). `settings` come last, so that
+        nothing overrides them.
+        """
         words = ["-c", shlex.quote(f"config_file={self.config}")]
         if self.host:
             words += ["-h", shlex.quote(self.host)]
-        return " ".join([*words, self.start_opt]).strip()
+        return " ".join(filter(None, [*words, self.start_opt, shlex.join(as_options(settings))]))
 
 
 class Server:
@@ -49,22 +53,22 @@ class Server:
         self._programs = programs
         self._log = log
 
-    def start(self, deadline: Deadline) -> None:
-        """Start it and return when it takes connections.
+    def start(self, deadline: Deadline, settings: Mapping[str, str]) -> None:
+        """Start it with these settings, whatever its files say, and return when it takes connections.
 
         ServerFailure as soon as it has ended, with the last thing that it said.
         """
         options = self._options
         said_before = _size(options.logfile)
         arguments = [*shlex.split(options.ctl_opt), "-D", options.pgdata, "-l", options.logfile]
-        arguments += ["-o", options.server_words(), "-W", "start"]
+        arguments += ["-o", options.server_words(settings), "-W", "start"]
         # PGPORT is the port unless the configuration or start_opt name another one.
         done = self._programs.run("pg_ctl", arguments, deadline, self._environment())
         if done.returncode != 0:
             raise ServerFailure(f"pg_ctl could not start the server: {last_words(done.stderr or done.stdout)}")
         while not self._is_ready():
             if not self._is_alive() and self._is_gone_for_good(deadline):
-                raise ServerFailure(f"the server ended at once: {self._last_words(said_before, deadline)}")
+                raise ServerFailure(f"the server ended at once: {self._last_words(said_before, settings, deadline)}")
             deadline.pause("the server to take connections (it replays WAL)", 0.02)
 
     def _environment(self) -> dict[str, str]:
@@ -113,19 +117,19 @@ class Server:
     def _is_alive(self) -> bool:
         return bool(server_processes(self._options.pgdata)) or _is_launching(self._options.pgdata)
 
-    def _last_words(self, said_before: int, deadline: Deadline) -> str:
+    def _last_words(self, said_before: int, settings: Mapping[str, str], deadline: Deadline) -> str:
         """Why it ended, from its log if that says so, else by starting it once more and listening."""
         if said := last_words(_tail(self._options.logfile, said_before)):
             return said
-        return self._diagnose(deadline.within(_DIAGNOSIS_SECONDS))
+        return self._diagnose(settings, deadline.within(_DIAGNOSIS_SECONDS))
 
-    def _diagnose(self, deadline: Deadline) -> str:
+    def _diagnose(self, settings: Mapping[str, str], deadline: Deadline) -> str:
         """Start the server in the foreground with its log on a pipe. One that comes up after all is stopped again."""
         options = self._options
         listen = "-c logging_collector=off -c log_destination=stderr -c log_min_messages=warning"
         command = f"exec {shlex.quote(self._programs.path('postgres'))} -D {shlex.quote(options.pgdata)}"
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f"{command} {options.server_words()} {listen}"],
+            ["/bin/sh", "-c", f"{command} {options.server_words(settings)} {listen}"],
             env=self._programs.environment() | self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -93,6 +93,11 @@ class Database:
         self.configure(f"unix_socket_directories = '{self.socket}'")
 
     @property
+    def major(self) -> int:
+        """PostgreSQL's major version."""
+        return int((self.data / "PG_VERSION").read_text())
+
+    @property
     def config(self) -> Path:
         """The main configuration file."""
         return self.data / "postgresql.conf"

@@ -155,9 +155,9 @@ def broken_hba(database: Database) -> Iterator[None]:
 
 
 @contextmanager
-def setting_below_the_primary(database: Database) -> Iterator[None]:
-    """A standby needs at least what its primary had."""
-    database.configure("max_connections = 5")
+def broken_label(database: Database) -> Iterator[None]:
+    """The startup process finds that it cannot recover, and the postmaster only sees it end."""
+    (database.data / "backup_label").write_text("this is no label\n")
     yield
 
 
@@ -165,7 +165,7 @@ Cause = Callable[[Database], AbstractContextManager[None]]
 COLLAPSES: dict[str, tuple[Cause, tuple[str, ...]]] = {
     "port taken": (taken_port, ("could not bind", "Address already in use")),
     "pg_hba.conf broken": (broken_hba, ("could not load", "pg_hba.conf")),
-    "setting too low": (setting_below_the_primary, ("insufficient parameter settings", "max_connections")),
+    "label broken": (broken_label, ("invalid data in file", "backup_label")),
 }
 LOGS = {
     "to a file": ("", ""),

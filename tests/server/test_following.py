@@ -32,9 +32,13 @@ class Following:
         self.source.start()
         base_backup(self.source, self.standby)
         self.standby.configure(f"listen_addresses = ''\n{settings}")
+        self.prepare()
         cluster.run_primary("n2", history="1:")
         agent.become_standby()
         self.await_streaming()
+
+    def prepare(self) -> None:
+        """What else is done to the standby's copy before it is started for the first time."""
 
     def await_streaming(self) -> None:
         """The standby streams."""

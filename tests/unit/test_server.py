@@ -40,13 +40,13 @@ class Seen(Server):
 
 
 def test_one_look_that_sees_no_process_is_not_the_end() -> None:
-    Seen(chain([True, False, False], repeat(True)), chain([False] * 6, repeat(True))).start(Deadline(10))
+    Seen(chain([True, False, False], repeat(True)), chain([False] * 6, repeat(True))).start(Deadline(10), {})
 
 
 def test_a_server_that_becomes_ready_meanwhile_has_not_ended() -> None:
-    Seen(repeat(False), chain([False] * 3, repeat(True))).start(Deadline(10))
+    Seen(repeat(False), chain([False] * 3, repeat(True))).start(Deadline(10), {})
 
 
 def test_a_server_that_is_not_seen_any_more_has_ended() -> None:
     with pytest.raises(ServerFailure, match="its last words"):
-        Seen(chain([True], repeat(False)), repeat(False)).start(Deadline(10))
+        Seen(chain([True], repeat(False)), repeat(False)).start(Deadline(10), {})
