@@ -37,7 +37,8 @@ def explain(snapshot: Snapshot) -> list[tuple[str, str]]:
         if node is None:
             return "the cluster does not know it"
         if has_primary:
-            return f"{node.data_status or 'no record'}, promotion score {node.score or 'not set'}"
+            unfit = f"; {node.unfit}" if node.unfit else ""
+            return f"{node.data_status or 'no record'}, promotion score {node.score or 'not set'}{unfit}"
         return line(snapshot, node, heard)
 
     return [(name, say(snapshot.cluster.node(name))) for name in snapshot.policy.members]

@@ -14,7 +14,9 @@ from pgsql_ra.pacemaker.attributes import Life
 from pgsql_ra.pacemaker.replicas import confirm
 from pgsql_ra.postgres.configuration import SYNCHRONOUS_FILE, synchronous_settings, synchronous_value
 from pgsql_ra.postgres.process import send, server_processes
+from pgsql_ra.postgres.process import stop as stop_server
 from pgsql_ra.postgres.promotion_file import read_promotion, write_promotion
+from pgsql_ra.postgres.wal import read_major
 from pgsql_ra.replication.changes import (
     Change,
     Confirm,
@@ -26,6 +28,7 @@ from pgsql_ra.replication.changes import (
     PublishPosition,
     Receive,
     RememberPromotion,
+    RestartStandby,
     SetDataStatus,
     SetElection,
     SetKnown,
@@ -38,6 +41,7 @@ from pgsql_ra.replication.changes import (
     SetScore,
     SetStatus,
     SetSynchronousStandbys,
+    SetUnfit,
     SetVoters,
     SetWhy,
     ShowLocation,
@@ -94,6 +98,12 @@ def apply(context: Context, change: Change) -> None:
             attributes.delete(node, "not-promoted")
         case SetWhy(node, why):
             attributes.set("not-promoted", node, why, Life.REBOOT)
+        case SetUnfit(node, ""):
+            attributes.delete(node, "unfit")
+        case SetUnfit(node, why):
+            attributes.set("unfit", node, why, Life.REBOOT)
+        case RestartStandby():
+            restart_standby(context)
         case SetSynchronousStandbys(standbys):
             context.files.write(SYNCHRONOUS_FILE, synchronous_settings(standbys))
             context.server.reload()
@@ -130,6 +140,15 @@ def terminate(context: Context, pid: int) -> None:
     """
     if pid in server_processes(context.pgdata):
         send(pid, signal.SIGTERM)
+
+
+def restart_standby(context: Context) -> None:
+    """The standby runs again, with the settings of `launch`."""
+    from pgsql_ra.actions.standby import launch_standby
+    from pgsql_ra.actions.stop import escalation_seconds
+
+    stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
+    launch_standby(context, read_major(context.pgdata))
 
 
 def execute_sql(context: Context, statement: LiteralString, *values: str) -> None:
@@ -183,6 +202,10 @@ def describe(change: Change) -> str:
             return f"voters on {node} = {voters}"
         case SetWhy(node, why):
             return f"not-promoted of {node} = {why or '(nothing)'}"
+        case SetUnfit(node, why):
+            return f"unfit of {node} = {why or '(nothing)'}"
+        case RestartStandby():
+            return "restart the standby"
         case SetSynchronousStandbys(standbys):
             return f"synchronous_standby_names = {synchronous_value(standbys) or '(none)'}"
         case ProvokeReply():

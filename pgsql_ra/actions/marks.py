@@ -27,7 +27,7 @@ def mark_stopped(context: Context) -> None:
     """This node's server is down: it has no position any more."""
     _try(context, "status", lambda marks: marks.set_transient(context.node, {"status": STATUS_STOPPED}))
     _try(context, "position", lambda marks: marks.empty_private(context.node, "position", "election", "receiver-from"))
-    _try(context, "location", lambda marks: marks.delete(context.node, "xlog-loc", "receiver-status"))
+    _try(context, "location", lambda marks: marks.delete(context.node, "xlog-loc", "receiver-status", "unfit"))
 
 
 def mark_receiver_gone(context: Context) -> None:

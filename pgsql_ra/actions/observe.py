@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import FAILURES, Deadline, reason_of
 from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
-from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Standby, Starting, Stopped, Unresponsive
+from pgsql_ra.replication.snapshot import (
+    Link,
+    Primary,
+    Replay,
+    ServerState,
+    Standby,
+    Starting,
+    Stopped,
+    Unresponsive,
+)
 
 if TYPE_CHECKING:
     from pgsql_ra.postgres.session import Session
@@ -70,6 +79,8 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
         system = _system(context)
         if isinstance(state, Primary):
             return replace(state, written=written, system=system)
+        if state.recovery.replay is not Replay.RUNS:
+            state = _with_demands(context, state, answer_by)
         state = replace(state, endpoint=endpoint_of(state.receiver) if state.receiver else NONE)
         return replace(state, link=both(context.files.link(), state.link), system=system)
     except Refused as error:
@@ -77,6 +88,16 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
         return Starting(pid, str(error))
     except FAILURES as error:
         return Unresponsive(pid, reason_of(error))
+
+
+def _with_demands(context: Context, server: Standby, deadline: Deadline) -> Standby:
+    """A standby that does not replay, with what its WAL demands of its settings: that may be why. The control file has
+    it before the server pauses (xlog_redo in src/backend/access/transam/xlog.c).
+    """
+    from pgsql_ra.postgres.control import read_control
+
+    demands = read_control(context.pgdata, context.programs, deadline).demands
+    return replace(server, recovery=replace(server.recovery, demands=demands))
 
 
 def _look_by_sql(context: Context, pid: int, answer_by: Deadline) -> Primary | Standby:

@@ -11,7 +11,7 @@ from pgsql_ra.actions.converge import converge, take_snapshot
 from pgsql_ra.actions.observe import look_ahead, observe_server
 from pgsql_ra.ocf import Deadline, NotSafe, say_exit_reason
 from pgsql_ra.replication import election, primary, promotion
-from pgsql_ra.replication.changes import Plan, Receive
+from pgsql_ra.replication.changes import Plan, Receive, RestartStandby
 from pgsql_ra.replication.receiver import show_receiver, tell_endpoint
 from pgsql_ra.replication.slots import drop_own_slots
 from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Snapshot, Standby, Stopped
@@ -186,12 +186,18 @@ def prepare_promotion(context: Context) -> ServerState:
 
     Returns what the server was at the last look.
     """
+    restarted: list[RestartStandby] = []
 
     def decide(snapshot: Snapshot) -> Plan:
         if not isinstance(snapshot.server, Standby):
             return Plan()
         server = whole_records(context, snapshot.server)
-        return promotion.decide_promotion(replace(snapshot, server=server), server)
+        plan = promotion.decide_promotion(replace(snapshot, server=server), server)
+        restarts = [change for change in plan.changes if isinstance(change, RestartStandby)]
+        if restarts and restarted:
+            return Plan(refusal=f"it was restarted, and that did not help: {restarts[0].because}")
+        restarted.extend(restarts)
+        return plan
 
     limit = patience(context, context.deadline.remaining() / 2)
     while True:

@@ -114,6 +114,7 @@ def _node(
         why=values.get(f"{resource}-not-promoted", ""),
         location=values.get(f"{resource}-xlog-loc", ""),
         receiver=values.get(f"{resource}-receiver-status", ""),
+        unfit=values.get(f"{resource}-unfit", ""),
         election=own.get("election", ""),
         receives=own.get("receiver-from", ""),
     )

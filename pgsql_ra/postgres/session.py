@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,6 +19,7 @@ from pgsql_ra.ocf import Deadline, DeadlineExceeded, ServerFailure
 from pgsql_ra.postgres.configuration import parse_synchronous
 from pgsql_ra.postgres.endpoint import endpoint
 from pgsql_ra.postgres.process import PidFile, is_sleeping_without
+from pgsql_ra.postgres.recovery import SIZES, TARGETS
 from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, startup_options
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import read_history, read_major, timeline_at
@@ -26,6 +27,8 @@ from pgsql_ra.replication.lsn import Lsn, Position
 from pgsql_ra.replication.snapshot import (
     Link,
     Primary,
+    Recovery,
+    Replay,
     ReplicationState,
     Slot,
     Standby,
@@ -63,7 +66,10 @@ SELECT pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text,
        (SELECT json_build_object('status', status, 'timeline', received_tli) FROM pg_stat_wal_receiver),
        (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'),
        (SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'),
-       (SELECT setting <> '' FROM pg_settings WHERE name = 'primary_conninfo')
+       (SELECT setting <> '' FROM pg_settings WHERE name = 'primary_conninfo'),
+       pg_is_wal_replay_paused(),
+       extract(epoch FROM current_setting('recovery_min_apply_delay')::interval)::float8,
+       (SELECT json_object_agg(name, current_setting(name)) FROM unnest(%s::text[]) AS name)
 """
 
 _SLOTS = """
@@ -84,6 +90,9 @@ WAL_STATUS_VERSION = 130000
 
 RELOADABLE_CONNINFO_VERSION = 130000
 """A reload changes primary_conninfo from PostgreSQL 13 on; before, a restart does."""
+
+PROMOTION_ENDS_PAUSE_VERSION = 130000
+"""A promotion ends a pause from PostgreSQL 13 on (SetPromoteIsTriggered in src/backend/access/transam/xlog.c)."""
 
 FINAL_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")
 """Words of refusals that no waiting changes."""
@@ -163,7 +172,9 @@ def look(connection: Session, pgdata: str, pid: int) -> Primary | Standby:
     """The server's role, its position and its standbys. Costs two round trips."""
     recovery, names, segment_bytes, checkpointer = _row(connection, _ROLE)
     if recovery:
-        return _look_at_standby(connection, pgdata, pid, segment_bytes)
+        # Promoted between the two questions, it does not answer the second one.
+        with suppress(psycopg.errors.ObjectNotInPrerequisiteState):
+            return _look_at_standby(connection, pgdata, pid, segment_bytes)
     taken = checkpointer is not None and is_sleeping_without(checkpointer, signal.SIGHUP)
     file_name, flush, wait_event, rows = _row(connection, _PRIMARY)
     return Primary(
@@ -190,7 +201,10 @@ def _is_settled(slept_without_hangup: bool, wait_event: str | None) -> bool:
 
 
 def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: int) -> Standby:
-    replay, receive, receiver, wait_event, receiver_pid, has_primary = _row(connection, _STANDBY)
+    settings = [*TARGETS, *SIZES]
+    replay, receive, receiver, wait_event, receiver_pid, has_primary, paused, delay, values = _row(
+        connection, _STANDBY, settings
+    )
     standby = Standby(
         pid,
         None,
@@ -198,6 +212,12 @@ def _look_at_standby(connection: Session, pgdata: str, pid: int, segment_bytes: 
         slots=_slots(connection),
         link=_link(connection, has_primary),
         receiver=receiver_pid or 0,
+        recovery=Recovery(
+            targets=tuple((name, values[name]) for name in TARGETS if values[name]),
+            replay=_replay(paused, connection.info.server_version),
+            delay=delay,
+            sizes=tuple((name, int(values[name])) for name in SIZES),
+        ),
     )
     if replay is None:
         return standby
@@ -224,14 +244,20 @@ def _link(connection: Session, has_primary: bool | None) -> Link:
     return Link.OPEN if has_primary else Link.CUT
 
 
+def _replay(paused: bool, version: int) -> Replay:
+    if not paused:
+        return Replay.RUNS
+    return Replay.PAUSED if version >= PROMOTION_ENDS_PAUSE_VERSION else Replay.PAUSED_FOR_GOOD
+
+
 def _slots(connection: Session) -> tuple[Slot, ...]:
     query = _SLOTS if connection.info.server_version >= WAL_STATUS_VERSION else _SLOTS_BEFORE_13
     rows = connection.execute(query.encode()).fetchall()
     return tuple(Slot(name, active, status == "lost", retained or 0) for name, active, status, retained in rows)
 
 
-def _row(connection: Session, query: str) -> tuple[Any, ...]:
-    row = connection.execute(query.encode()).fetchone()
+def _row(connection: Session, query: str, *values: object) -> tuple[Any, ...]:
+    row = connection.execute(query.encode(), values or None).fetchone()
     if row is None:
         raise ServerFailure("the server answered a question about itself with nothing")
     return row

@@ -14,7 +14,9 @@ The law (SAFETY: "Election", "Promotion").
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from pgsql_ra.replication.fitness import unfitness
 from pgsql_ra.replication.lsn import Order, Position
 from pgsql_ra.replication.primary import is_member
 from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot, Standby, Voters
@@ -76,7 +78,8 @@ def standbys(snapshot: Snapshot) -> Iterator[NodeState]:
 def heard_by(snapshot: Snapshot, position: Position) -> Heard:
     """Everybody who was heard, this node by its server and not by its attribute."""
     system = snapshot.server.system if isinstance(snapshot.server, Standby) else ""
-    heard = {snapshot.own.key: Candidate(snapshot.own, position, system)}
+    own = replace(snapshot.own, unfit=unfitness(snapshot.server))
+    heard = {own.key: Candidate(own, position, system)}
     for node in standbys(snapshot):
         if node.key != snapshot.own.key and node.position is not None:
             heard[node.key] = Candidate(node, node.position)
@@ -211,7 +214,8 @@ def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
     """The node to promote: the one that holds what every other eligible one holds; None if there is no such node.
 
     Where several hold the same, `preferred` wins, then the higher priority, then the former primary, then the order of
-    node_list. A node with priority 0 is left out.
+    node_list. A node with priority 0 is left out. One that is unfit (fitness.py) comes last; in sync mode everybody
+    eligible who is fit goes before it, whatever it holds beyond what was acknowledged.
     """
     proven = holders(snapshot, heard)
     if not proven:
@@ -230,6 +234,7 @@ def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
             for key, one in eligible.items()
             if one in proven or any(one.proves_to_hold_all_of(holder) for holder in proven)
         }
+        eligible = {key: one for key, one in eligible.items() if not one.node.unfit} or eligible
     else:
         # A former primary that went on alone, and has not been repaired yet, stands in nobody's way either.
         eligible = {
@@ -237,10 +242,10 @@ def best(snapshot: Snapshot, heard: Heard, preferred: str) -> str | None:
         }
     newest = [key for key, one in eligible.items() if all(one.holds_all_of(other) for other in eligible.values())]
 
-    def rank(key: str) -> tuple[bool, int, bool, int]:
+    def rank(key: str) -> tuple[bool, bool, int, bool, int]:
         node = eligible[key].node
-        is_former = was_primary_last(snapshot, node)
-        return (key != preferred.lower(), -node.priority, not is_former, snapshot.policy.members.index(key))
+        is_former, place = was_primary_last(snapshot, node), snapshot.policy.members.index(key)
+        return (bool(node.unfit), key != preferred.lower(), -node.priority, not is_former, place)
 
     return min(newest, key=rank, default=None)
 

@@ -178,6 +178,22 @@ class SetWhy:
 
 
 @dataclass(frozen=True)
+class SetUnfit:
+    """Show why a node's standby cannot be promoted as it runs; empty takes it back (`<resource>-unfit`)."""
+
+    node: str
+    why: str
+    because: str
+
+
+@dataclass(frozen=True)
+class RestartStandby:
+    """Restart this node's standby with the settings that it needs to be promoted."""
+
+    because: str
+
+
+@dataclass(frozen=True)
 class SetReceiver:
     """Show the state of a node's WAL receiver (`<resource>-receiver-status`)."""
 
@@ -272,6 +288,8 @@ Change = (
     | WithdrawPosition
     | SetElection
     | SetWhy
+    | SetUnfit
+    | RestartStandby
     | StopReceiving
     | Receive
     | SetSynchronousStandbys

@@ -31,11 +31,13 @@ from pgsql_ra.replication.changes import (
     SetElection,
     SetScore,
     SetStatus,
+    SetUnfit,
     SetWhy,
     ShowLocation,
     StopReceiving,
     WithdrawPosition,
 )
+from pgsql_ra.replication.fitness import unfitness
 from pgsql_ra.replication.originals import compare_originals, say_last
 from pgsql_ra.replication.primary import other_primaries, remember
 from pgsql_ra.replication.reasons import ADVICE, line, why_nobody, why_stranger
@@ -56,7 +58,7 @@ from pgsql_ra.replication.status import (
 def watch(snapshot: Snapshot, server: Standby) -> Plan:
     """What a standby does in a monitor: nothing while there is a primary, an election while there is none."""
     primaries = other_primaries(snapshot.cluster, snapshot.policy.node)
-    heard = tuple(remember(snapshot, snapshot.newest))
+    heard = (*remember(snapshot, snapshot.newest), *_tell_fitness(snapshot, primaries))
     if not primaries:
         plan = elect(snapshot, server)
         return replace(plan, changes=(*heard, *plan.changes))
@@ -72,6 +74,15 @@ def _diverged(snapshot: Snapshot, server: Standby, primaries: tuple[str, ...]) -
     if server.position.leads_to(primary.record):
         return ""
     return beyond_fork(snapshot.own.name, server.position, primary.name, primary.record)
+
+
+def _tell_fitness(snapshot: Snapshot, primaries: tuple[str, ...]) -> Iterator[Change]:
+    """Say why this standby cannot be promoted as it runs. The primary takes its score away too, with its next look."""
+    own, because = snapshot.own, unfitness(snapshot.server)
+    if own.unfit != because:
+        yield SetUnfit(own.name, because, "so this server says" if because else "nothing speaks against it any more")
+    if because and primaries and score_value(own.score) > 0:
+        yield SetScore(own.name, SCORE_NEVER, because)
 
 
 def elect(snapshot: Snapshot, server: Standby) -> Plan:

@@ -152,8 +152,9 @@ class Peer:
 
     @property
     def score(self) -> str:
-        """The score that it has if it may be promoted."""
-        return standby_score(self.node.priority) if self.node.priority > 0 else SCORE_NEVER
+        """The score that it has if its record says that it may be promoted."""
+        fit = self.node.priority > 0 and not self.node.unfit
+        return standby_score(self.node.priority) if fit else SCORE_NEVER
 
     # ---- what is said of it
 

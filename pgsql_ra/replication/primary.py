@@ -26,6 +26,7 @@ from pgsql_ra.replication.changes import (
     SetRecord,
     SetScore,
     SetStatus,
+    SetUnfit,
     SetWhy,
     WithdrawPosition,
 )
@@ -185,6 +186,8 @@ def _own(snapshot: Snapshot, server: Primary, promotion: Promotion) -> Iterator[
         yield SetWhy(own.name, "", because)
     if own.election:
         yield SetElection(own.name, "", because)
+    if own.unfit:
+        yield SetUnfit(own.name, "", because)
 
 
 def remember(snapshot: Snapshot, promotion: Promotion | None) -> Iterator[Change]:

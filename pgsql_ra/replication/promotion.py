@@ -9,11 +9,12 @@ the server is promoted it stands durably that this node only may be the primary 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pgsql_ra.replication.candidates import best, cut_off, has_begun, not_cut_off, stranger_to, takeover
+from pgsql_ra.replication.candidates import Candidate, best, cut_off, has_begun, not_cut_off, stranger_to, takeover
 from pgsql_ra.replication.changes import (
     Change,
     Plan,
     RememberPromotion,
+    RestartStandby,
     SetDataStatus,
     SetElection,
     SetKnown,
@@ -21,6 +22,7 @@ from pgsql_ra.replication.changes import (
     SetScore,
 )
 from pgsql_ra.replication.election import promotes
+from pgsql_ra.replication.fitness import Remedy, hindrance, unfitness
 from pgsql_ra.replication.lsn import Position
 from pgsql_ra.replication.originals import compare_originals
 from pgsql_ra.replication.primary import other_primaries
@@ -40,7 +42,7 @@ def decide_promotion(snapshot: Snapshot, server: Standby) -> Plan:
         return Plan(waiting_for="the server to have read all of its own WAL")
     if snapshot.policy.mode is Mode.SYNC and has_begun(snapshot, server.position):
         # A look that was made with all that was known then has found it to be the best.
-        return Plan(tuple(_records(snapshot, server.position)))
+        return _promote(snapshot, server, server.position)
     heard = takeover(snapshot, cut_off(snapshot, server.position), own.key)
     chosen = best(snapshot, heard, own.key)
     wait = compare_originals(snapshot, [one.node for one in heard.values()])
@@ -49,11 +51,8 @@ def decide_promotion(snapshot: Snapshot, server: Standby) -> Plan:
     if chosen is None:
         return Plan(refusal=why_nobody(snapshot, heard))
     if chosen != own.key:
-        there, here = heard[chosen].position, server.position
-        changes = (*_score(own, SCORE_NEVER, f"{chosen} holds newer data"),)
-        ends = f"its WAL ends at {there.lsn} on timeline {there.timeline}, ours at {here.lsn} on {here.timeline}"
-        return Plan(changes, refusal=f"{chosen} holds newer data: {ends}")
-    return Plan(tuple(_records(snapshot, server.position)))
+        return _give_way(server, heard[own.key], heard[chosen])
+    return _promote(snapshot, server, server.position)
 
 
 def _obstacle(snapshot: Snapshot) -> Plan | None:
@@ -73,6 +72,26 @@ def _obstacle(snapshot: Snapshot) -> Plan | None:
     if unmet := stranger_to(snapshot):
         return Plan(refusal=why_stranger(unmet))
     return None
+
+
+def _give_way(server: Standby, own: Candidate, chosen: Candidate) -> Plan:
+    """Why another node is to be promoted; this one's score says so."""
+    there, here, name = chosen.position, own.position, chosen.node.name
+    if (because := unfitness(server)) and own.holds_all_of(chosen):
+        refusal = f"{name} holds as much, and this server cannot be promoted as it runs: {because}"
+    else:
+        because = f"{name} holds newer data"
+        ends = f"its WAL ends at {there.lsn} on timeline {there.timeline}, ours at {here.lsn} on {here.timeline}"
+        refusal = f"{because}: {ends}"
+    return Plan((*_score(own.node, SCORE_NEVER, because),), refusal=refusal)
+
+
+def _promote(snapshot: Snapshot, server: Standby, position: Position) -> Plan:
+    """The records; but first the server must be one that a promotion lets replay all that it holds."""
+    found = hindrance(server)
+    if found is not None and found.remedy is Remedy.RESTART:
+        return Plan((RestartStandby(found.because),), waiting_for=f"this: {found.because}")
+    return Plan(tuple(_records(snapshot, position)))
 
 
 def _await_the_silent(snapshot: Snapshot, position: Position, chosen: str | None) -> Plan | None:

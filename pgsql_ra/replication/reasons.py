@@ -56,6 +56,8 @@ def why_not(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
     chosen = best(snapshot, heard, "")
     if chosen == node.key:
         return ""
+    if chosen is not None and candidate.node.unfit and candidate.holds_all_of(heard[chosen]):
+        return f"{chosen} can be promoted as it runs; {node.name}: {candidate.node.unfit}"
     if chosen is not None and candidate not in holders(snapshot, heard):
         return f"{chosen} holds what it may lack"
     if chosen is not None:
@@ -93,4 +95,5 @@ def line(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
     """Status, position and reason of a node in one line."""
     candidate = heard.get(node.key)
     where = f", WAL to {candidate.position.lsn} on timeline {candidate.position.timeline}" if candidate else ""
-    return f"{node.data_status or 'no record'}{where}: {why_not(snapshot, node, heard) or 'may be promoted'}"
+    unfit = f" ({candidate.node.unfit})" if candidate and candidate.node.unfit else ""
+    return f"{node.data_status or 'no record'}{where}: {why_not(snapshot, node, heard) or f'may be promoted{unfit}'}"

@@ -160,6 +160,32 @@ class Unread:
     received: Lsn | None = None
 
 
+class Replay(Enum):
+    """Whether a standby replays what it receives."""
+
+    RUNS = "runs"
+    PAUSED = "paused"
+    """A promotion would end the pause."""
+    PAUSED_FOR_GOOD = "paused for good"
+    """A promotion would wait for the end of the pause (before PostgreSQL 13)."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a standby recovers, as far as a promotion depends on it.
+
+    `targets` are the settings in force that end recovery before the WAL ends, with their values; `delay` is
+    recovery_min_apply_delay in seconds. `sizes` are the settings that must not be lower than the primary's, and
+    `demands` what the WAL that was replayed demands of them (looked up only while replay is paused).
+    """
+
+    targets: tuple[tuple[str, str], ...] = ()
+    replay: Replay = Replay.RUNS
+    delay: float = 0.0
+    sizes: tuple[tuple[str, int], ...] = ()
+    demands: tuple[tuple[str, int], ...] = ()
+
+
 @dataclass(frozen=True)
 class Standby:
     """A server in recovery. `position` is the end of the WAL that it holds, replayed or not; None while that is not
@@ -178,6 +204,7 @@ class Standby:
     """PostgreSQL's system identifier; "" if it is not known."""
     endpoint: str = ""
     """Where its receiver's connection begins (see NodeState.receives); "" if that was not looked at."""
+    recovery: Recovery = Recovery()
 
 
 @dataclass(frozen=True)
@@ -303,6 +330,8 @@ class NodeState:
     """Where its WAL receiver's connection begins, `address:port`, as it says itself (`<resource>-receiver-from`);
     "none" if there is no such connection, "" if it has not said anything.
     """
+    unfit: str = ""
+    """Why its standby cannot be promoted as it runs, in its own words (`<resource>-unfit`; see fitness.py)."""
 
     @property
     def key(self) -> str:

@@ -4,6 +4,9 @@
 Each of the chosen holds every acknowledged commit, so each of them may be promoted by its own record. With `strict`
 there are never fewer of them than the administrator asked for: names are held, or put in, although nobody of that name
 streams, and commits wait until somebody does.
+
+A standby that cannot be promoted as it runs (fitness.py) holds what it has flushed all the same: commits wait for it
+as long as there are not enough others, and it is let go when these have proven themselves.
 """
 
 from collections.abc import Iterator
@@ -18,13 +21,13 @@ from pgsql_ra.replication.status import STREAMING_SYNC
 def wait_for_each(snapshot: Snapshot, server: Primary, own: tuple[Change, ...], peers: tuple[Peer, ...]) -> Plan:
     """The next step of a primary towards its synchronous standbys."""
     policy = snapshot.policy
-    held = _held(snapshot, peers)
-    parts = [_keep_or_let_go(peer, held) for peer in peers]
+    held, spare = _held(snapshot, peers), _spare(snapshot, peers)
+    parts = [_keep_or_let_go(peer, held, spare) for peer in peers]
     changes = [*own, *(change for part in parts for change in part.changes)]
     waiting = [part.waiting_for for part in parts if part.waiting_for]
     stalled = [part.stalled for part in parts if part.stalled]
     kept = [peer.name for peer, part in zip(peers, parts, strict=True) if part.keeps]
-    chosen = _choose(peers, kept, policy.synchronous_count - len(kept))
+    chosen = _choose(peers, kept, policy.synchronous_count)
     if len(kept) + len(chosen) < policy.synchronous_count:
         waiting += [
             f"{peer.name} to say that this connection is its own"
@@ -58,12 +61,12 @@ class _Part(NamedTuple):
     stalled: str = ""
 
 
-def _keep_or_let_go(peer: Peer, held: tuple[str, ...]) -> _Part:
+def _keep_or_let_go(peer: Peer, held: tuple[str, ...], spare: tuple[str, ...]) -> _Part:
     tidy = tuple(peer.tidy())
     if peer.is_named and not peer.streams and not peer.may_be_released:
         because = f"{peer.name} is lost and not fenced yet: it might still be promoted, so commits wait for it"
         return _Part(tidy, keeps=True, stalled=because)
-    if peer.is_named and peer.streams:
+    if peer.is_named and peer.streams and peer.name not in spare:
         return _Part(tidy, keeps=True)
     if peer.name in held:
         because = f"commits wait for {peer.name}, which does not stream: the parameter strict says so"
@@ -138,11 +141,25 @@ def _held(snapshot: Snapshot, peers: tuple[Peer, ...]) -> tuple[str, ...]:
     return fill(there, peers, snapshot.policy.synchronous_count)
 
 
+def _spare(snapshot: Snapshot, peers: tuple[Peer, ...]) -> tuple[str, ...]:
+    """The synchronous standbys that could not be promoted as they run, if there are enough without them."""
+    unfit = tuple(peer.name for peer in peers if peer.is_named and peer.streams and peer.node.unfit)
+    fit = [peer for peer in peers if peer.is_named and peer.streams and not peer.node.unfit]
+    ready = [peer for peer in fit if peer.is_proven and peer.node.data_status == STREAMING_SYNC]
+    return unfit if len(ready) >= snapshot.policy.synchronous_count else ()
+
+
 def _choose(peers: tuple[Peer, ...], kept: list[str], count: int) -> tuple[str, ...]:
-    """The standbys that become synchronous ones beside `kept`: by priority, then the most advanced, then node_list."""
+    """The standbys that become synchronous ones beside `kept`: by priority, then the most advanced, then node_list.
+
+    There are to be `count` that can be promoted as they run; if there are not so many, others do.
+    """
     able = [peer for peer in peers if peer.is_able and peer.name not in kept]
     best = sorted(able, key=lambda peer: (peer.node.priority, peer.flushed), reverse=True)
-    return tuple(peer.name for peer in best[: max(0, count)])
+    unfit = {peer.name for peer in peers if peer.node.unfit}
+    names = [peer.name for peer in best if peer.name not in unfit][: max(0, count - len(set(kept) - unfit))]
+    missing = max(0, count - len(kept) - len(names))
+    return (*names, *[peer.name for peer in best if peer.name in unfit][:missing])
 
 
 def _streams(server: Primary, name: str) -> bool:

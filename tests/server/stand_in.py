@@ -65,6 +65,12 @@ class StandInCluster:
         """That node says that its WAL receiver connects to the primary by a socket of this machine."""
         self.set_private(node, "pgsql-receiver-from", local_mark())
 
+    def set_score(self, node: str, score: str) -> None:
+        """Set a node's promotion score as its primary would."""
+        state = self._read()
+        state["nodes"][node]["transient"]["master-pgsql"] = score
+        self._write(state)
+
     def finished(self, node: str, action: str, code: int) -> None:
         """Record the result of an action, which is how a CIB knows the roles."""
         if action in ("start", "stop", "promote", "demote"):

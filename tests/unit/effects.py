@@ -17,6 +17,7 @@ from pgsql_ra.replication.changes import (
     PublishPosition,
     Receive,
     RememberPromotion,
+    RestartStandby,
     SetDataStatus,
     SetElection,
     SetKnown,
@@ -29,6 +30,7 @@ from pgsql_ra.replication.changes import (
     SetScore,
     SetStatus,
     SetSynchronousStandbys,
+    SetUnfit,
     SetVoters,
     SetWhy,
     ShowLocation,
@@ -36,7 +38,16 @@ from pgsql_ra.replication.changes import (
     WithdrawPosition,
 )
 from pgsql_ra.replication.record import newest
-from pgsql_ra.replication.snapshot import ClusterState, Link, NodeState, Primary, ServerState, Snapshot, Standby
+from pgsql_ra.replication.snapshot import (
+    ClusterState,
+    Link,
+    NodeState,
+    Primary,
+    Recovery,
+    ServerState,
+    Snapshot,
+    Standby,
+)
 
 NOT_ATTRIBUTES = (
     RememberPromotion,
@@ -48,6 +59,7 @@ NOT_ATTRIBUTES = (
     EndWalsender,
     StopReceiving,
     Receive,
+    RestartStandby,
 )
 
 
@@ -91,6 +103,8 @@ def on_node(node: NodeState, change: Change) -> NodeState:
             return replace(node, voters=voters)
         case SetWhy(why=why):
             return replace(node, why=why)
+        case SetUnfit(why=why):
+            return replace(node, unfit=why)
 
 
 def on_cluster(cluster: ClusterState, change: Change) -> ClusterState:
@@ -109,6 +123,8 @@ def on_server(server: ServerState, change: Change) -> ServerState:
             return replace(server, link=Link.CUT, receiver=0, streaming=False)
         case Standby(), Receive():
             return replace(server, link=Link.OPEN)
+        case Standby(), RestartStandby():
+            return replace(server, recovery=Recovery())
     return server
 
 
@@ -183,6 +199,10 @@ def bare(change: Change) -> tuple[object, ...]:
             return ("voters", node, str(replace(voters, version=0)))
         case SetWhy(node, why):
             return ("why", node, why)
+        case SetUnfit(node, why):
+            return ("unfit", node, why)
+        case RestartStandby():
+            return ("restart",)
         case SetSynchronousStandbys(standbys):
             return ("names", *([f"any {standbys.any_of}"] if standbys.any_of else []), *standbys.names)
         case ProvokeReply():
