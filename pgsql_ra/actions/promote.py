@@ -4,7 +4,8 @@
 from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.manual import make_lock
 from pgsql_ra.actions.observe import describe, observe_server
-from pgsql_ra.actions.replicate import prepare_promotion, reconcile_standbys, withdraw_promotion
+from pgsql_ra.actions.promised import require_what_was_promised
+from pgsql_ra.actions.replicate import Promised, prepare_promotion, reconcile_standbys, withdraw_promotion
 from pgsql_ra.actions.stop import escalation_seconds
 from pgsql_ra.actions.validate_all import require_valid_parameters
 from pgsql_ra.ocf import Exit, ServerFailure
@@ -23,8 +24,9 @@ def promote(context: Context) -> Exit:
         return Exit.UNIMPLEMENTED
     require_valid_parameters(context)
     state = observe_server(context, context.deadline)
+    promised = Promised.EXACTLY
     if isinstance(state, Standby):
-        state = prepare_promotion(context)
+        state, promised = prepare_promotion(context)
         if isinstance(state, Standby):
             if context.parameters.rejoin == "manual":
                 make_lock(context)
@@ -38,6 +40,7 @@ def promote(context: Context) -> Exit:
                 withdraw_promotion(context)
     if not isinstance(state, Primary):
         raise ServerFailure(f"there is no server to promote in {context.pgdata}: {describe(state)}")
+    require_what_was_promised(context, state, promised)
     reconcile_standbys(context, state)
     return Exit.SUCCESS
 

@@ -4,6 +4,7 @@ fits.
 """
 
 from dataclasses import replace
+from enum import Enum
 
 from pgsql_ra.actions.apply import apply
 from pgsql_ra.actions.context import Context
@@ -181,17 +182,27 @@ def withdraw_promotion(context: Context) -> None:
         context.log.warning(plan.stalled)
 
 
-def prepare_promotion(context: Context) -> ServerState:
+class Promised(Enum):
+    """How well the position is known that a promotion is recorded with."""
+
+    EXACTLY = "where the last whole record ends"
+    ROUGHLY = "where what was received ends, which may be within a record"
+
+
+def prepare_promotion(context: Context) -> tuple[ServerState, Promised]:
     """As a standby that is to be promoted: every record that has to stand before. NotSafe if it must not be.
 
-    Returns what the server was at the last look.
+    Returns what the server was at the last look, and how well it is known where its WAL ends.
     """
     restarted: list[RestartStandby] = []
+    promised = Promised.EXACTLY
 
     def decide(snapshot: Snapshot) -> Plan:
+        nonlocal promised
         if not isinstance(snapshot.server, Standby):
             return Plan()
         server = whole_records(context, snapshot.server)
+        promised = Promised.ROUGHLY if server.unread and server is snapshot.server else Promised.EXACTLY
         plan = promotion.decide_promotion(replace(snapshot, server=server), server)
         restarts = [change for change in plan.changes if isinstance(change, RestartStandby)]
         if restarts and restarted:
@@ -208,6 +219,6 @@ def prepare_promotion(context: Context) -> ServerState:
             last_look = take_snapshot(context, server)
             for change in promotion.confirmation(last_look).changes:
                 apply(context, change)
-            return server
+            return server, promised
         # Not promoted in the look that wrote the records: one has to see them stand, with quorum still there.
         limit.pause("the records of all nodes to stand", 0.02)

@@ -33,7 +33,9 @@ SIZES = (
 src/backend/access/transam/xlogrecovery.c).
 """
 RECOVERY_SIGNAL = "recovery.signal"
-_REFUSED = re.compile(r"\b(recovery[_-]target\w*|promote[_-]trigger[_-]file)\b", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"(?:-c\s*|--)['\"]?(recovery[_-]target(?:[_-]\w+)*|promote[_-]trigger[_-]file)\s*=", re.IGNORECASE
+)
 
 
 def settings_of_standby(major: int) -> dict[str, str]:
@@ -63,8 +65,10 @@ def contrary_option(*texts: str) -> str:
 
     The server would refuse both together: several recovery targets, even empty ones, exclude each other.
 
-    >>> contrary_option("-c recovery_target_time=now"), contrary_option("-c work_mem=1MB")
-    ('recovery_target_time', '')
+    >>> contrary_option("-c recovery_target_time=now"), contrary_option("--Recovery-Target-XID=5")
+    ('recovery_target_time', 'recovery_target_xid')
+    >>> contrary_option("-c hba_file=/etc/recovery_target/hba.conf")
+    ''
     """
     found = _REFUSED.search(" ".join(texts))
     return found[1].replace("-", "_").lower() if found else ""
