@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import AgentError, NotInstalled, ServerFailure
 from pgsql_ra.postgres.control import read_control
-from pgsql_ra.postgres.recovery import as_options, contrary_option, remove_recovery_signal, settings_of_standby
+from pgsql_ra.postgres.recovery import (
+    as_options,
+    contrary_option,
+    remove_recovery_signal,
+    settings_of_standby,
+)
 from pgsql_ra.postgres.server import last_words
 from pgsql_ra.postgres.wal import read_major
 

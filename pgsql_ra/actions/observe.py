@@ -96,7 +96,12 @@ def _with_demands(context: Context, server: Standby, deadline: Deadline) -> Stan
     """
     from pgsql_ra.postgres.control import read_control
 
-    demands = read_control(context.pgdata, context.programs, deadline).demands
+    try:
+        demands = read_control(context.pgdata, context.programs, deadline).demands
+    except AgentError as error:
+        # It answers, so it lives. A restart helps, whatever it is.
+        context.log.warning(f"why the server does not replay could not be found out: {error}")
+        return replace(server, recovery=replace(server.recovery, replay=Replay.PAUSED_FOR_GOOD))
     return replace(server, recovery=replace(server.recovery, demands=demands))
 
 
