@@ -14,6 +14,8 @@ from pgsql_ra.replication.snapshot import (
     NodeState,
     Policy,
     Primary,
+    Recovery,
+    Replay,
     ReplicationState,
     Role,
     Snapshot,
@@ -111,6 +113,7 @@ def nodes(name: str) -> st.SearchStrategy[NodeState]:
         voters=st.none() | voters,
         priority=st.sampled_from([0, 1, 1, 1, 2]),
         receives=st.sampled_from([f"{name}:1", f"{name}:1", f"{name}:2", "else:1", "none", ""]),
+        unfit=st.sampled_from(["", "", "restart it"]),
     )
 
 
@@ -133,7 +136,19 @@ primaries = st.builds(
     walsenders=st.lists(walsenders, max_size=3, unique_by=lambda row: row.pid).map(tuple),
 )
 
-standbys = st.builds(Standby, pid=st.just(100), position=st.none() | near_positions, streaming=st.booleans())
+recoveries = st.builds(
+    Recovery,
+    targets=st.sampled_from([(), (), (("recovery_target_xid", "5"),)]),
+    replay=st.sampled_from(Replay),
+    delay=st.sampled_from([0.0, 3600.0]),
+)
+standbys = st.builds(
+    Standby,
+    pid=st.just(100),
+    position=st.none() | near_positions,
+    streaming=st.booleans(),
+    recovery=st.just(Recovery()) | recoveries,
+)
 
 
 @st.composite

@@ -237,6 +237,15 @@ class TestAsItsPrimary:
         assert (beta.data_status, beta.score) == (STREAMING_ASYNC, SCORE_NEVER)
         assert (gamma.data_status, gamma.score) == (STREAMING_SYNC, "100")
 
+    def test_it_is_not_let_go_before_the_other_one_has_proven_itself(self) -> None:
+        """Commits wait for both by now; what was committed before that only this one holds for sure."""
+        rows = (a_sync_walsender(BETA, pid=1), a_sync_walsender(GAMMA, flush=0x40, pid=2))
+        nodes = (the_primary_node(), unfit(a_sync_node(BETA)), an_async_node(GAMMA))
+        plan = plan_of(a_snapshot(a_primary(*rows, names=(BETA, GAMMA)), a_cluster(*nodes), mark=0x80))
+        assert ("names", GAMMA) not in [bare(change) for change in plan.changes]
+        assert ("record", BETA, STREAMING_ASYNC) not in [bare(change) for change in plan.changes]
+        assert "gamma to flush" in plan.waiting_for
+
     def test_of_two_the_fit_one_is_chosen(self) -> None:
         server = a_primary(a_walsender(BETA, flush=0x80, pid=1), a_walsender(GAMMA, flush=0x40, pid=2))
         nodes = (the_primary_node(), unfit(an_async_node(BETA)), an_async_node(GAMMA))
