@@ -361,7 +361,7 @@ class Parameters:
         longdesc="""
             Further options for the postgres process, as they would be given to pg_ctl in its option -o. Example:
             "-c shared_buffers=4GB". Do not set the data directory, the configuration file or settings of replication
-            here: the agent sets them.
+            and recovery here: the agent sets them, and refuses a recovery target.
             """,
     )
     ctl_opt = Words(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import FAILURES, Deadline, reason_of
 from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
+from pgsql_ra.replication.recovery import Replay
 from pgsql_ra.replication.snapshot import (
     Link,
     Primary,
-    Replay,
     ServerState,
     Standby,
     Starting,

@@ -48,8 +48,11 @@ def check_node(context: Context) -> None:
         programs.path(name)
     if not os.path.isfile(given.config):
         raise NotInstalled(f"there is no configuration file {given.config} (parameter config)")
+    from pgsql_ra.actions.launch import check_options
     from pgsql_ra.actions.standby import check_data_directory
 
+    if context.replicates:
+        check_options(context)
     check_data_directory(context)
     parent = given.tmpdir
     while not os.path.isdir(parent):

@@ -24,11 +24,10 @@ from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, st
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import read_history, read_major, timeline_at
 from pgsql_ra.replication.lsn import Lsn, Position
+from pgsql_ra.replication.recovery import Recovery, Replay
 from pgsql_ra.replication.snapshot import (
     Link,
     Primary,
-    Recovery,
-    Replay,
     ReplicationState,
     Slot,
     Standby,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from pgsql_ra.replication.snapshot import Replay, Standby
+from pgsql_ra.replication.recovery import Replay
+from pgsql_ra.replication.snapshot import Standby
 
 LONGEST_DELAY: Final = 300.0
 """Seconds of recovery_min_apply_delay from which on a standby is passed over. A promotion ends the delay, but replays

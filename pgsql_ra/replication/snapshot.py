@@ -10,6 +10,7 @@ from enum import Enum
 
 from pgsql_ra.replication.lsn import History, LastRecord, Lsn, Position
 from pgsql_ra.replication.record import Promotion, Proof, contradiction, newest
+from pgsql_ra.replication.recovery import Recovery
 
 
 class Mode(Enum):
@@ -160,32 +161,6 @@ class Unread:
     received: Lsn | None = None
 
 
-class Replay(Enum):
-    """Whether a standby replays what it receives."""
-
-    RUNS = "runs"
-    PAUSED = "paused"
-    """A promotion would end the pause."""
-    PAUSED_FOR_GOOD = "paused for good"
-    """A promotion would wait for the end of the pause (before PostgreSQL 13)."""
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """How a standby recovers, as far as a promotion depends on it.
-
-    `targets` are the settings in force that end recovery before the WAL ends, with their values; `delay` is
-    recovery_min_apply_delay in seconds. `sizes` are the settings that must not be lower than the primary's, and
-    `demands` what the WAL that was replayed demands of them (looked up only while replay is paused).
-    """
-
-    targets: tuple[tuple[str, str], ...] = ()
-    replay: Replay = Replay.RUNS
-    delay: float = 0.0
-    sizes: tuple[tuple[str, int], ...] = ()
-    demands: tuple[tuple[str, int], ...] = ()
-
-
 @dataclass(frozen=True)
 class Standby:
     """A server in recovery. `position` is the end of the WAL that it holds, replayed or not; None while that is not
@@ -204,7 +179,7 @@ class Standby:
     """PostgreSQL's system identifier; "" if it is not known."""
     endpoint: str = ""
     """Where its receiver's connection begins (see NodeState.receives); "" if that was not looked at."""
-    recovery: Recovery = Recovery()
+    recovery: Recovery = field(default_factory=Recovery)
 
 
 @dataclass(frozen=True)

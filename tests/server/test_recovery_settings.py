@@ -89,6 +89,7 @@ def test_the_administrators_options_are_refused_if_they_say_how_it_recovers(agen
     assert answer.code == 5, answer
     assert answer.reason.startswith("remove recovery_target_time from start_opt"), answer
     assert not agent.database.is_running()
+    assert agent.run("validate-all", environment=agent.environment() | {"OCF_CHECK_LEVEL": "10"}).code == 5
 
 
 def test_a_setting_that_was_lowered_everywhere_keeps_no_standby_down(agent: Agent) -> None:

@@ -38,12 +38,12 @@ from pgsql_ra.replication.changes import (
     WithdrawPosition,
 )
 from pgsql_ra.replication.record import newest
+from pgsql_ra.replication.recovery import Recovery
 from pgsql_ra.replication.snapshot import (
     ClusterState,
     Link,
     NodeState,
     Primary,
-    Recovery,
     ServerState,
     Snapshot,
     Standby,

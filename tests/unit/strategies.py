@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.recovery import Recovery, Replay
 from pgsql_ra.replication.snapshot import (
     ClusterState,
     Degrading,
@@ -14,8 +15,6 @@ from pgsql_ra.replication.snapshot import (
     NodeState,
     Policy,
     Primary,
-    Recovery,
-    Replay,
     ReplicationState,
     Role,
     Snapshot,

@@ -9,12 +9,11 @@ from pgsql_ra.replication.candidates import best, heard_by
 from pgsql_ra.replication.changes import RestartStandby
 from pgsql_ra.replication.election import elect, watch
 from pgsql_ra.replication.fitness import LONGEST_DELAY, Remedy, hindrance
+from pgsql_ra.replication.recovery import Recovery, Replay
 from pgsql_ra.replication.snapshot import (
     Mode,
     NodeState,
     Primary,
-    Recovery,
-    Replay,
     Snapshot,
     Standby,
     SyncState,
