@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pgsql_ra.postgres.programs import Programs
     from pgsql_ra.postgres.server import Server
     from pgsql_ra.postgres.user import DatabaseUser
-    from pgsql_ra.replication.snapshot import Policy
+    from pgsql_ra.replication.policy import Policy
     from pgsql_ra.state import StateDirectory
 
 
@@ -129,7 +129,7 @@ class Context:
     def policy(self) -> "Policy":
         """The parameters that decisions depend on."""
         from pgsql_ra.parameters import slot_name
-        from pgsql_ra.replication.snapshot import Degrading, Method, Mode, Policy, ReceiverDisplay
+        from pgsql_ra.replication.policy import Degrading, Method, Mode, Policy, ReceiverDisplay
 
         given = self.parameters
         prefix, external = given.replication_slot_name, given.external_standby_node_list

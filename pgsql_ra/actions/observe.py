@@ -11,15 +11,7 @@ from pgsql_ra.actions.context import Context
 from pgsql_ra.ocf import FAILURES, Deadline, reason_of
 from pgsql_ra.postgres.process import PidFile, PostmasterStatus, postmaster, server_processes
 from pgsql_ra.replication.recovery import Replay
-from pgsql_ra.replication.snapshot import (
-    Link,
-    Primary,
-    ServerState,
-    Standby,
-    Starting,
-    Stopped,
-    Unresponsive,
-)
+from pgsql_ra.replication.snapshot import Link, Primary, ServerState, Standby, Starting, Stopped, Unresponsive
 
 if TYPE_CHECKING:
     from pgsql_ra.postgres.session import Session
@@ -98,9 +90,9 @@ def _with_demands(context: Context, server: Standby, deadline: Deadline) -> Stan
 
     try:
         demands = read_control(context.pgdata, context.programs, deadline).demands
-    except AgentError as error:
+    except FAILURES as error:
         # It answers, so it lives. A restart helps, whatever it is.
-        context.log.warning(f"why the server does not replay could not be found out: {error}")
+        context.log.warning(f"why the server does not replay could not be found out: {reason_of(error)}")
         return replace(server, recovery=replace(server.recovery, replay=Replay.PAUSED_FOR_GOOD))
     return replace(server, recovery=replace(server.recovery, demands=demands))
 

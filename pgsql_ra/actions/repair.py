@@ -142,7 +142,7 @@ def _phase(context: Context, because: str) -> str:
     """What the job waits for: a primary, or the one that is there to answer at its address."""
     try:
         cluster = read_cluster(context.resource, Deadline(QUERY_SECONDS))
-    except AgentError:
+    except FAILURES:
         return NO_PRIMARY_YET
     return f"{NO_PRIMARY_YET} ({because})" if other_primaries(cluster, context.node.lower()) else NO_PRIMARY_YET
 

@@ -13,7 +13,7 @@ A standby that follows an archive (restore_command) is compared when it has read
 """
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import AgentError, Deadline
+from pgsql_ra.ocf import FAILURES, Deadline, reason_of
 from pgsql_ra.pacemaker.cib import read_cluster
 from pgsql_ra.postgres.control import ControlData, end_of_wal, least_end_of_wal
 from pgsql_ra.postgres.same_wal import LocalWal, compare
@@ -48,8 +48,8 @@ def whole_end(context: Context, control: ControlData, deadline: Deadline) -> Pos
         if least is None:
             return end_of_wal(context.pgdata, control, context.programs, deadline)
         return end_of_unread(context.pgdata, Unread(least.lsn), context.programs, deadline)
-    except (AgentError, OSError) as error:
-        context.log.info(f"where the WAL of this node ends could not be read: {error}")
+    except FAILURES as error:
+        context.log.info(f"where the WAL of this node ends could not be read: {reason_of(error)}")
         return None
 
 
@@ -66,8 +66,8 @@ def content_of(
         last = local.last(end, context.programs, deadline) if end else None
         traces = (local.checkpoint(history), local.with_lead(last, history) if last else None)
         found = [compare(primary, upstream, trace, local, deadline) for trace in traces if trace is not None]
-    except (AgentError, OSError) as error:
-        context.log.info(f"the WAL of this node could not be compared with the primary's: {error}")
+    except FAILURES as error:
+        context.log.info(f"the WAL of this node could not be compared with the primary's: {reason_of(error)}")
         return Content.UNKNOWN
     if Content.DIFFERENT in found:
         return Content.DIFFERENT
@@ -112,8 +112,8 @@ def _ask(context: Context, end: Position) -> tuple[Content, str]:
         if because := why_not_primary(upstream, primaries[0]):
             return Content.UNKNOWN, because
         control = read_control(context.pgdata, context.programs, limit)
-    except AgentError as error:
-        return Content.UNKNOWN, f"its WAL cannot be compared with the primary's: {error}"
+    except FAILURES as error:
+        return Content.UNKNOWN, f"its WAL cannot be compared with the primary's: {reason_of(error)}"
     content = content_of(context, upstream, control, end, limit)
     words = {
         Content.GONE: "the primary does not have the WAL any more with which its end could be compared",

@@ -31,7 +31,8 @@ from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
 from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
 from pgsql_ra.postgres.process import postmaster, remove_stale_pid_file
 from pgsql_ra.postgres.wal import read_major
-from pgsql_ra.replication.snapshot import Link, Mode, Standby, SynchronousStandbys
+from pgsql_ra.replication.policy import Mode
+from pgsql_ra.replication.snapshot import Link, Standby, SynchronousStandbys
 from pgsql_ra.replication.synchronous import first_setting
 from pgsql_ra.replication.upstream import Content
 

@@ -18,8 +18,9 @@ from dataclasses import replace
 
 from pgsql_ra.replication.fitness import unfitness
 from pgsql_ra.replication.lsn import Order, Position
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.primary import is_member
-from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot, Standby, Voters
+from pgsql_ra.replication.snapshot import Membership, NodeState, Role, Snapshot, Standby, Voters
 from pgsql_ra.replication.status import LATEST, may_be_promoted
 
 

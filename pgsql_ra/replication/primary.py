@@ -31,19 +31,11 @@ from pgsql_ra.replication.changes import (
     WithdrawPosition,
 )
 from pgsql_ra.replication.peer import Peer
+from pgsql_ra.replication.policy import Method, Mode
 from pgsql_ra.replication.quorum import drop_voters, wait_for_any
 from pgsql_ra.replication.record import Promotion, after
 from pgsql_ra.replication.slots import keep_slots
-from pgsql_ra.replication.snapshot import (
-    ClusterState,
-    Membership,
-    Method,
-    Mode,
-    NodeState,
-    Primary,
-    Role,
-    Snapshot,
-)
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Primary, Role, Snapshot
 from pgsql_ra.replication.status import (
     DISCONNECT,
     LAGGING,

@@ -25,10 +25,11 @@ from pgsql_ra.replication.election import promotes
 from pgsql_ra.replication.fitness import Remedy, hindrance, unfitness
 from pgsql_ra.replication.lsn import Position
 from pgsql_ra.replication.originals import compare_originals
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.reasons import ADVICE, why_nobody, why_stranger
 from pgsql_ra.replication.record import Promotion, after
-from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Membership, NodeState, Snapshot, Standby
 from pgsql_ra.replication.status import DISCONNECT, LATEST, SCORE_NEVER
 from pgsql_ra.replication.synchronous import confirm
 

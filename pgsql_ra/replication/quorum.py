@@ -18,8 +18,9 @@ from dataclasses import replace
 
 from pgsql_ra.replication.changes import Change, CountLowering, Plan, ProvokeReply, SetVoters
 from pgsql_ra.replication.peer import Peer, members
+from pgsql_ra.replication.policy import Degrading
 from pgsql_ra.replication.record import Promotion
-from pgsql_ra.replication.snapshot import Degrading, Primary, Snapshot, SynchronousStandbys, Voters
+from pgsql_ra.replication.snapshot import Primary, Snapshot, SynchronousStandbys, Voters
 from pgsql_ra.replication.status import STREAMING_QUORUM
 from pgsql_ra.replication.synchronous import fill, is_in_file_and_force, switch
 

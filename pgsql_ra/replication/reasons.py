@@ -12,7 +12,8 @@ from pgsql_ra.replication.candidates import (
     voters,
     went_back,
 )
-from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot
+from pgsql_ra.replication.policy import Mode
+from pgsql_ra.replication.snapshot import Membership, NodeState, Role, Snapshot
 from pgsql_ra.replication.status import LAGGING
 
 ADVICE = "If no better copy is left: pgsql-ra allow NODE (README, 'When nothing is promoted')"
@@ -40,16 +41,8 @@ def why_stranger(unmet: tuple[str, ...]) -> str:
 
 def why_not(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
     """Why this node is not promoted; "" if nothing speaks against it."""
-    if node.membership is not Membership.MEMBER:
-        return f"the node is {node.membership.value}"
-    if node.role is not Role.UNPROMOTED and node.key != snapshot.own.key:
-        return "no standby runs there"
-    if node.key not in snapshot.policy.members:
-        return "it is not in node_list"
-    if node.key == snapshot.own.key and (unmet := stranger_to(snapshot)):
-        return why_stranger(unmet).removeprefix(f"{SEE}: ")
-    if node.priority == 0:
-        return "its priority is 0, the administrator's word that it is never promoted"
+    if barred := _why_barred(snapshot, node):
+        return barred
     candidate = heard.get(node.key)
     if candidate is None:
         return "where its WAL ends is not known yet"
@@ -63,6 +56,22 @@ def why_not(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:
     if chosen is not None:
         return f"{chosen} holds newer data, or the same"
     return _what_its_record_says(snapshot, node, heard)
+
+
+def _why_barred(snapshot: Snapshot, node: NodeState) -> str:
+    """Why it is not to be promoted, whatever it holds."""
+    is_own = node.key == snapshot.own.key
+    if node.membership is not Membership.MEMBER:
+        return f"the node is {node.membership.value}"
+    if node.role is not Role.UNPROMOTED and not is_own:
+        return "no standby runs there"
+    if node.key not in snapshot.policy.members:
+        return "it is not in node_list"
+    if is_own and (unmet := stranger_to(snapshot)):
+        return why_stranger(unmet).removeprefix(f"{SEE}: ")
+    if node.priority == 0:
+        return "its priority is 0, the administrator's word that it is never promoted"
+    return ""
 
 
 def _what_its_record_says(snapshot: Snapshot, node: NodeState, heard: Heard) -> str:

@@ -4,7 +4,8 @@ where its connection begins, for the primary.
 """
 
 from pgsql_ra.replication.changes import SetReceiver, SetReceives
-from pgsql_ra.replication.snapshot import Primary, ReceiverDisplay, ServerState, Snapshot, Standby
+from pgsql_ra.replication.policy import ReceiverDisplay
+from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standby
 
 
 def receiver_state(server: ServerState) -> str:

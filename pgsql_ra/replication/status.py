@@ -6,7 +6,8 @@ The names and values are those of ocf:heartbeat:pgsql: location rules, scripts a
 
 from typing import Final
 
-from pgsql_ra.replication.snapshot import Mode, ReplicationState, SyncState, Walsender
+from pgsql_ra.replication.policy import Mode
+from pgsql_ra.replication.snapshot import ReplicationState, SyncState, Walsender
 
 LATEST: Final = "LATEST"
 """data-status: this node was the primary last."""

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pgsql_ra.replication.changes import Change, Confirm, Plan, ProvokeReply, SetSynchronousStandbys
 from pgsql_ra.replication.peer import Peer, members
-from pgsql_ra.replication.snapshot import Degrading, Primary, ReplicationState, Snapshot, SynchronousStandbys
+from pgsql_ra.replication.policy import Degrading
+from pgsql_ra.replication.snapshot import Primary, ReplicationState, Snapshot, SynchronousStandbys
 from pgsql_ra.replication.status import STREAMING_SYNC
 
 

@@ -10,13 +10,12 @@ from dataclasses import replace
 
 from pgsql_ra.replication.election import has_stopped
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.policy import Mode, Policy
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
     ClusterState,
     Membership,
-    Mode,
     NodeState,
-    Policy,
     Primary,
     ReplicationState,
     Role,

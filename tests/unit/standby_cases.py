@@ -9,8 +9,9 @@ import pytest
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.election import elect
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.promotion import decide_promotion
-from pgsql_ra.replication.snapshot import ClusterState, Membership, Mode, NodeState, Role, Snapshot, Standby
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Role, Snapshot, Standby
 from tests.unit.builders import a_cluster, a_node, a_snapshot, a_standby, at
 from tests.unit.effects import visible
 

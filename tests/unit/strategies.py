@@ -4,16 +4,13 @@
 from hypothesis import strategies as st
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
+from pgsql_ra.replication.policy import Degrading, Method, Mode, Policy
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.recovery import Recovery, Replay
 from pgsql_ra.replication.snapshot import (
     ClusterState,
-    Degrading,
     Membership,
-    Method,
-    Mode,
     NodeState,
-    Policy,
     Primary,
     ReplicationState,
     Role,

@@ -6,11 +6,10 @@ from dataclasses import replace
 import pytest
 
 from pgsql_ra.replication.changes import Plan, SetSynchronousStandbys
+from pgsql_ra.replication.policy import Degrading, Mode
 from pgsql_ra.replication.primary import release
 from pgsql_ra.replication.snapshot import (
-    Degrading,
     Membership,
-    Mode,
     NodeState,
     Primary,
     ReplicationState,

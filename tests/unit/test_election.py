@@ -7,8 +7,9 @@ import pytest
 
 from pgsql_ra.replication.changes import Plan
 from pgsql_ra.replication.election import heir, watch
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.record import Promotion
-from pgsql_ra.replication.snapshot import Membership, Mode, NodeState, Role, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Membership, NodeState, Role, Snapshot, Standby
 from pgsql_ra.replication.status import (
     DISCONNECT,
     LATEST,

@@ -9,15 +9,9 @@ from pgsql_ra.replication.candidates import best, heard_by
 from pgsql_ra.replication.changes import RestartStandby
 from pgsql_ra.replication.election import elect, watch
 from pgsql_ra.replication.fitness import LONGEST_DELAY, Remedy, hindrance
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.recovery import Recovery, Replay
-from pgsql_ra.replication.snapshot import (
-    Mode,
-    NodeState,
-    Primary,
-    Snapshot,
-    Standby,
-    SyncState,
-)
+from pgsql_ra.replication.snapshot import NodeState, Primary, Snapshot, Standby, SyncState
 from pgsql_ra.replication.status import DISCONNECT, LATEST, SCORE_NEVER, SCORE_PRIMARY, STREAMING_ASYNC, STREAMING_SYNC
 from tests.unit.builders import (
     ALPHA,

@@ -6,11 +6,9 @@ from dataclasses import replace
 import pytest
 
 from pgsql_ra.replication.changes import Plan
+from pgsql_ra.replication.policy import Degrading, Method, Mode
 from pgsql_ra.replication.receiver import tell_endpoint
 from pgsql_ra.replication.snapshot import (
-    Degrading,
-    Method,
-    Mode,
     NodeState,
     ReplicationState,
     Snapshot,
@@ -33,7 +31,7 @@ from tests.unit.builders import (
     a_walsender,
     the_primary_node,
 )
-from tests.unit.effects import bare
+from tests.unit.effects import bare, visible
 from tests.unit.primary_cases import changes_of, lets_go, plan_of
 
 OWN, ANEW, ELSEWHERE = "10.0.0.2:5000", "10.0.0.2:5001", "10.0.0.9:5000"
@@ -60,7 +58,7 @@ def seen(*rows: Walsender, node: NodeState, named: bool = True, mode: Mode = Mod
 
 def raises(plan: Plan) -> bool:
     """Whether beta would become promotable."""
-    said = [bare(change) for change in plan.changes]
+    said = visible(plan.changes)
     return any(change[0] == "score" and not str(change[2]).startswith("-") for change in said if change[1:2] == (BETA,))
 
 
@@ -123,7 +121,7 @@ class TestKeeping:
     @pytest.mark.parametrize(("client", "says"), [(ELSEWHERE, OWN), (OWN, "none"), ("", OWN)])
     def test_not_kept(self, client: str, says: str) -> None:
         plan = plan_of(seen(from_(client), node=beta(says, sync=True)))
-        assert [bare(change) for change in plan.changes][:2] == [
+        assert visible(plan.changes)[:2] == [
             ("score", BETA, "-INFINITY"),
             ("record", BETA, "DISCONNECT"),
         ]
@@ -143,18 +141,18 @@ class TestTwoOfOneName:
             for pid, client in enumerate(order)
         ]
         plan = plan_of(seen(*rows, node=beta(sync=True)))
-        assert ("record", BETA, "DISCONNECT") in [bare(change) for change in plan.changes]
+        assert ("record", BETA, "DISCONNECT") in visible(plan.changes)
         assert not [change for change in plan.changes if bare(change)[0] == "end"], "nobody is ended"
         assert not raises(plan_of(seen(*rows, node=beta())))
 
     def test_nobody_knows_which(self) -> None:
         plan = plan_of(seen(from_(OWN, 1), from_(ELSEWHERE, 2), node=beta("", sync=True)))
-        assert ("record", BETA, "DISCONNECT") in [bare(change) for change in plan.changes]
+        assert ("record", BETA, "DISCONNECT") in visible(plan.changes)
 
     def test_what_it_left_behind_is_ended(self) -> None:
         """It has connected anew; rows come newest first."""
         plan = plan_of(seen(from_(ANEW, 2), from_(OWN, 1), node=beta(ANEW, sync=True)))
-        assert [bare(change) for change in plan.changes] == [("end", 1)]
+        assert visible(plan.changes) == [("end", 1)]
 
     def test_until_it_has_said_so_both_stay(self) -> None:
         assert changes_of(seen(from_(ANEW, 2), from_(OWN, 1), node=beta(OWN, sync=True))) == []
@@ -169,7 +167,7 @@ def test_strict_holds_the_name_and_lowers_the_record() -> None:
     snapshot = seen(from_(ELSEWHERE), node=beta(sync=True))
     strict = replace(snapshot, policy=replace(snapshot.policy, degrading=Degrading.NEVER))
     plan = plan_of(strict)
-    assert ("record", BETA, "DISCONNECT") in [bare(change) for change in plan.changes]
+    assert ("record", BETA, "DISCONNECT") in visible(plan.changes)
     assert not lets_go(plan, BETA)
 
 

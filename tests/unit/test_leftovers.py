@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from pgsql_ra.replication.changes import Plan
+from pgsql_ra.replication.policy import Method
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.record import Promotion
-from pgsql_ra.replication.snapshot import Method, Primary, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Primary, Snapshot, Standby
 from pgsql_ra.replication.status import STREAMING_ASYNC, STREAMING_SYNC
 from tests.unit.builders import ALPHA, BETA, a_cluster, a_node, a_snapshot, a_standby, at
 from tests.unit.model.cluster import Cluster

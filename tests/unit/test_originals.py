@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from pgsql_ra.replication.lsn import LastRecord, Lsn
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.record import Promotion
-from pgsql_ra.replication.snapshot import Mode, Snapshot
+from pgsql_ra.replication.snapshot import Snapshot
 from pgsql_ra.replication.status import LATEST, SCORE_NEVER, SCORE_PRIMARY, score_value
 from tests.unit.builders import ALPHA, BETA, GAMMA
 from tests.unit.effects import after, bare

@@ -15,8 +15,9 @@ from pgsql_ra.replication.changes import (
     SetStatus,
     SetSynchronousStandbys,
 )
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.primary import other_primaries
-from pgsql_ra.replication.snapshot import ClusterState, Membership, Mode, NodeState, Primary, Role, Snapshot
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Primary, Role, Snapshot
 from pgsql_ra.replication.status import DISCONNECT, LATEST, SCORE_NEVER, SCORE_PRIMARY, SCORE_STANDBY, STREAMING_SYNC
 from tests.unit.builders import (
     ALPHA,

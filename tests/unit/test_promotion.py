@@ -8,9 +8,10 @@ from hypothesis import given
 
 from pgsql_ra.replication.changes import Plan, Receive, RememberPromotion, SetDataStatus, SetScore, StopReceiving
 from pgsql_ra.replication.election import freeze, has_stopped, promotes, receive_again, watch
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.record import Promotion
-from pgsql_ra.replication.snapshot import Link, Membership, Mode, NodeState, Role, Snapshot
+from pgsql_ra.replication.snapshot import Link, Membership, NodeState, Role, Snapshot
 from pgsql_ra.replication.status import (
     DISCONNECT,
     LATEST,

@@ -8,13 +8,12 @@ from hypothesis import given
 
 from pgsql_ra.replication.candidates import voters
 from pgsql_ra.replication.changes import Plan, SetSynchronousStandbys, SetVoters
+from pgsql_ra.replication.policy import Degrading, Method
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.record import Promotion
 from pgsql_ra.replication.snapshot import (
-    Degrading,
     Membership,
-    Method,
     NodeState,
     Primary,
     Role,

@@ -9,10 +9,11 @@ from hypothesis import given
 from pgsql_ra.replication.candidates import counts
 from pgsql_ra.replication.changes import Change, RememberPromotion, SetDataStatus, SetKnown, SetPromotion
 from pgsql_ra.replication.election import freeze, watch
+from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
 from pgsql_ra.replication.record import Promotion, contradiction, newest
-from pgsql_ra.replication.snapshot import Link, Membership, Mode, Primary, Snapshot, Standby
+from pgsql_ra.replication.snapshot import Link, Membership, Primary, Snapshot, Standby
 from pgsql_ra.replication.status import DISCONNECT, LATEST, STREAMING_SYNC
 from tests.unit.builders import (
     ALPHA,

@@ -5,8 +5,9 @@ import pytest
 
 from pgsql_ra.parameters import slot_name
 from pgsql_ra.replication.changes import CreateSlot, DropSlot
+from pgsql_ra.replication.policy import Mode, Policy
 from pgsql_ra.replication.slots import WORRYING_BYTES, keep_slots, slot_of
-from pgsql_ra.replication.snapshot import ClusterState, Membership, Mode, NodeState, Policy, Primary, Slot, Snapshot
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState, Primary, Slot, Snapshot
 from tests.unit.builders import a_node, at
 
 MEMBERS = ("alpha", "beta")

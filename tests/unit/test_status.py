@@ -5,7 +5,8 @@ import pytest
 
 from pgsql_ra.actions import marks
 from pgsql_ra.replication import status
-from pgsql_ra.replication.snapshot import Mode, ReplicationState, SyncState
+from pgsql_ra.replication.policy import Mode
+from pgsql_ra.replication.snapshot import ReplicationState, SyncState
 from tests.unit.builders import BETA, a_walsender
 
 

@@ -16,6 +16,7 @@ from pgsql_ra.replication.changes import (
 )
 from pgsql_ra.replication.election import freeze, watch
 from pgsql_ra.replication.lsn import Order, furthest
+from pgsql_ra.replication.policy import Method, Mode, Policy
 from pgsql_ra.replication.primary import reconcile, remember
 from pgsql_ra.replication.promotion import confirmation, decide_promotion, withdraw
 from pgsql_ra.replication.record import Promotion, Published, newest
@@ -24,10 +25,7 @@ from pgsql_ra.replication.snapshot import (
     ClusterState,
     Link,
     Membership,
-    Method,
-    Mode,
     NodeState,
-    Policy,
     ReplicationState,
     Role,
     ServerState,

@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from pgsql_ra.replication.policy import Method
 from pgsql_ra.replication.primary import reconcile
 from pgsql_ra.replication.promotion import decide_promotion
-from pgsql_ra.replication.snapshot import Method
 from tests.unit.model.cluster import Cluster
 from tests.unit.model.state import Decide, Reconcile, Unkind, Violation
 
