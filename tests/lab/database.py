@@ -88,7 +88,7 @@ def prepare_databases(layout: Layout, settings: Settings) -> None:
         ]
     )
     with (data / "postgresql.conf").open("a") as conf:
-        conf.write(POSTGRESQL_CONF)
+        conf.write(f"{POSTGRESQL_CONF}{settings.postgresql_conf}\n")
     (data / "pg_hba.conf").write_text(PG_HBA_CONF)
     sockets = layout.root / "seed"
     sockets.mkdir(mode=0o700)
@@ -120,25 +120,6 @@ def prepare_databases(layout: Layout, settings: Settings) -> None:
         (layout.processes / "seed").unlink()
     shutil.rmtree(sockets)
     _forget_log_position(data)
-
-
-def pack_disks(layout: Layout, settings: Settings) -> None:
-    """Every node's PostgreSQL directory is a file system of the lab's size, in a file that takes only what is used."""
-    for name in settings.nodes:
-        image, folder = layout.disk_image(name), layout.pgdata(name).parent
-        with image.open("wb") as file:
-            file.truncate(settings.disk_megabytes << 20)
-        owner = folder.stat()
-        extended = f"root_owner={owner.st_uid}:{owner.st_gid}"
-        run(
-            [
-                "mkfs.ext4",
-                *("-q", "-F", "-m", "0"),
-                *("-O", "^has_journal", "-E", extended, "-d", str(folder)),
-                str(image),
-            ]
-        )
-        shutil.rmtree(folder)
 
 
 def as_database_user(argv: Sequence[str], timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,8 @@ from typing import Any, Self
 from tests.lab import crm, power
 from tests.lab.cib_view import Status, parse_status
 from tests.lab.client import Client
-from tests.lab.database import newest_postgres_bin, pack_disks, prepare_databases
+from tests.lab.database import newest_postgres_bin, prepare_databases
+from tests.lab.disks import pack_disks
 from tests.lab.layout import VIP, Layout, Settings
 from tests.lab.network import Network, namespaces_of
 from tests.lab.node import Node
@@ -49,6 +50,8 @@ class Lab:
         first_properties: Mapping[str, str] | None = None,
         disk_megabytes: int = 0,
         own_clocks: bool = False,
+        true_power_cuts: bool = False,
+        postgresql_conf: str = "",
         failed_start_logs: Path | None = None,
     ) -> None:
         """Describe a lab; nothing is done yet.
@@ -57,8 +60,9 @@ class Lab:
         becomes the provider `pgsql-ra` on the nodes; `providers` adds others. `database` false leaves out the database.
         `environment` reaches the cluster's daemons and the agents; `first_properties` are cluster properties that hold
         from the first boot on. `disk_megabytes` is the size of every node's database disk (0: no limit); with
-        `own_clocks` the clock of a node's server can be shifted (needs libfaketime). If `up` fails, the logs are
-        copied to `failed_start_logs`.
+        `own_clocks` the clock of a node's server can be shifted (needs libfaketime); with `true_power_cuts` a power cut
+        takes what was not synced. `postgresql_conf` is added to every server's. If `up` fails, the logs are copied to
+        `failed_start_logs`.
         """
         directories = {provider: str(Path(path).resolve()) for provider, path in (providers or {}).items()}
         if agent is not None:
@@ -74,6 +78,8 @@ class Lab:
             rep_mode=rep_mode,
             own_clocks=own_clocks and database,
             disk_megabytes=disk_megabytes if database else 0,
+            true_power_cuts=true_power_cuts and database,
+            postgresql_conf=postgresql_conf,
         )
         self.layout = Layout.of(name)
         self.keep = keep
@@ -134,7 +140,7 @@ class Lab:
             self._power = power.start(self.layout)
             if self.database:
                 prepare_databases(self.layout, self.settings)
-            if self.settings.disk_megabytes:
+            if self.settings.has_images:
                 pack_disks(self.layout, self.settings)
             for node in self.nodes:
                 node.boot()
@@ -290,8 +296,7 @@ class Lab:
         for node in self.nodes:
             for name, path in node.logs().items():
                 _copy(path, destination / node.name / name)
-            for path in (self.layout.node(node.name) / "pacemaker").glob("cib/cib.xml"):
-                _copy(path, destination / node.name / "cib.xml")
+            _copy(node.cib_file, destination / node.name / "cib.xml")
         for pattern in ("*.log", "*.json", "*.jsonl", "*.crm", "clients/*"):
             for path in self.layout.root.glob(pattern):
                 _copy(path, destination / path.relative_to(self.layout.root))

@@ -50,11 +50,20 @@ class Settings:
     """Has every node's server a clock that can be shifted?"""
     disk_megabytes: int = 0
     """Size of the file system that holds a node's PostgreSQL directory; 0 means the host's own, which never fills."""
+    true_power_cuts: bool = False
+    """Is what was not synced gone after a power cut? Otherwise the host's page cache keeps all."""
+    postgresql_conf: str = ""
+    """More lines for every node's postgresql.conf."""
 
     def __post_init__(self) -> None:
         # No dash: the namespaces of a lab are found again by the prefix "pgra-NAME-".
         if not re.fullmatch(r"[a-z0-9_]{1,40}", self.name):
             raise LabError(f"a lab's name consists of 1 to 40 characters out of a-z, 0-9 and _, not {self.name!r}")
+
+    @property
+    def has_images(self) -> bool:
+        """Have the nodes disks of their own?"""
+        return bool(self.disk_megabytes or self.true_power_cuts)
 
     def address(self, node: str) -> str:
         """The fixed address of a node."""
@@ -140,11 +149,15 @@ class Layout:
         return self.root / "clocked-bin"
 
     def disk_image(self, name: str) -> Path:
-        """The file system of a node's PostgreSQL directory, in a lab whose disks have a size."""
+        """The file system of a node's PostgreSQL directory, in a lab whose nodes have disks of their own."""
         return self.node(name) / "pgsql.img"
 
+    def system_image(self, name: str) -> Path:
+        """The file system of a node's /var/lib/pacemaker, in a lab with true power cuts."""
+        return self.node(name) / "system.img"
+
     def pgdata(self, name: str) -> Path:
-        """The data directory of a node, as the host sees it; only until the node boots where disks have a size."""
+        """The data directory of a node, as the host sees it; only until the disks are packed, if it gets its own."""
         return self.node(name) / "pgsql" / PGDATA.name
 
     def init_file(self, name: str) -> Path:

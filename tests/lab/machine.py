@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import node_init
+from tests.lab import disks, node_init
 from tests.lab.layout import PGHOME, Layout, Settings
 from tests.lab.network import NETNS_DIRECTORY, Network
 from tests.lab.processes import CLEAN_ENVIRONMENT, Identity, pid_inside, pids_in_namespace
@@ -37,6 +37,11 @@ class Machine:
         identity = Identity.load(self.layout.init_file(self.name))
         return identity if identity is not None and identity.alive else None
 
+    @property
+    def disks(self) -> list[tuple[Path, Path]]:
+        """The node's own file systems, and where it mounts them."""
+        return disks.images(self.layout, self.settings, self.name)
+
     def plan(self) -> dict[str, object]:
         """What the node's init has to prepare."""
         disk = self.layout.node(self.name)
@@ -58,13 +63,13 @@ class Machine:
             "binds": [
                 [str(self.layout.corosync), "/etc/corosync"],
                 [str(self.layout.hosts), "/etc/hosts"],
-                [str(disk / "pacemaker"), "/var/lib/pacemaker"],
+                *([] if self.settings.true_power_cuts else [[str(disk / "pacemaker"), str(disks.PACEMAKER)]]),
                 [str(disk / "corosync"), "/var/lib/corosync"],
                 [str(disk / "log"), "/var/log"],
-                *([] if self.settings.disk_megabytes else [[str(disk / "pgsql"), str(PGHOME)]]),
+                *([] if self.settings.has_images else [[str(disk / "pgsql"), str(PGHOME)]]),
                 *([path, str(RESOURCE_AGENTS / name)] for name, path in self.settings.providers.items()),
             ],
-            "images": [[str(self.layout.disk_image(self.name)), str(PGHOME)]] if self.settings.disk_megabytes else [],
+            "images": [[str(image), str(target)] for image, target in self.disks],
             # Last: what is gone with the power. /run hides the host's pid files and sockets.
             "tmpfs": ["/dev/shm", "/run"],
         }
@@ -95,9 +100,13 @@ class Machine:
         """Nothing of the node runs any more, and nobody reaches it."""
         self.network.plug_out(self.name)
         if (init := self.init) is not None:
+            if self.settings.true_power_cuts:
+                disks.lose_power(init.pid, self.disks)
+            disks.thaw(init.pid, self.disks)
             # The kernel lets init go only after every other process of its pid namespace has ended.
             init.kill()
         self.reap()
+        disks.await_release(image for image, _ in self.disks)
         # The namespace outlives the node, and with it any virtual address: a dead machine must not keep it.
         self.network.clear_addresses(self.name)
 

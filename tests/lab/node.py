@@ -11,6 +11,7 @@ from typing import Literal
 
 from tests.lab import power
 from tests.lab.clock import clock_text
+from tests.lab.disks import PACEMAKER
 from tests.lab.layout import DATABASE_USER, PGHOME, PORT, SOCKETDIR, Layout, Settings
 from tests.lab.network import Network
 from tests.lab.processes import (
@@ -290,6 +291,14 @@ class Node:
         root = self.layout.log(self.name)
         files = {str(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
         return {**files, "console.log": self.layout.node(self.name) / "console.log"}
+
+    @property
+    def cib_file(self) -> Path:
+        """The node's copy of the CIB, readable on the host; with true power cuts only while the node is on."""
+        if self.settings.true_power_cuts:
+            root = f"/proc/{self.init.pid if self.init else 0}/root"
+            return Path(f"{root}{PACEMAKER}/cib/cib.xml")
+        return self.layout.node(self.name) / "pacemaker/cib/cib.xml"
 
     def log_text(self, name: str = "pacemaker/pacemaker.log") -> str:
         """The text of one log, empty if there is none yet."""

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.lab import clock, corosync, fence_agent
+from tests.lab import clock, corosync, disks, fence_agent
 from tests.lab.layout import PGHOME, Layout, Settings
 from tests.lab.machine import RESOURCE_AGENTS
 from tests.lab.waiting import LabError
@@ -35,6 +35,7 @@ def check_prerequisites(settings: Settings) -> None:
         raise LabError(f"the lab needs packages: apt-get install --no-install-recommends {' '.join(sorted(missing))}")
     if settings.own_clocks and not clock.LIBRARY.exists():
         raise LabError("clocks of the nodes' own need a package: apt-get install --no-install-recommends libfaketime")
+    disks.check_disks(settings)
     if not (Path(settings.postgres_bin) / "postgres").exists():
         raise LabError(f"there is no PostgreSQL server in {settings.postgres_bin}: apt-get install postgresql-15")
     for provider, directory in settings.providers.items():

@@ -4,8 +4,11 @@
 import shutil
 from pathlib import Path
 
+from tests.lab import disks
+from tests.lab.layout import Layout
 from tests.lab.network import remove_namespaces
 from tests.lab.processes import Identity
+from tests.lab.waiting import LabError
 
 
 def take_down(name: str, folder: Path, *, spare_power_supply: bool = False) -> None:
@@ -14,6 +17,7 @@ def take_down(name: str, folder: Path, *, spare_power_supply: bool = False) -> N
     All mounts of a lab are private to its nodes and end with them. The power supply goes last, so that it can finish
     the work if this process dies in the middle; the power supply itself spares itself and ends afterwards.
     """
+    _thaw_disks(Layout(folder))
     remove_namespaces(name)
     # Once more: a booting node may have been started while the first one was at work.
     remove_namespaces(name)
@@ -24,3 +28,15 @@ def take_down(name: str, folder: Path, *, spare_power_supply: bool = False) -> N
             identity.kill()
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def _thaw_disks(layout: Layout) -> None:
+    """Nobody waits for a frozen disk: who does cannot be killed."""
+    try:
+        settings = layout.load()
+    except LabError:
+        return
+    for node in settings.nodes:
+        init = Identity.load(layout.init_file(node))
+        if init is not None and init.alive:
+            disks.thaw(init.pid, disks.images(layout, settings, node))
