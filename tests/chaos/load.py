@@ -6,6 +6,7 @@ its node is followed by another one when the node is back.
 """
 
 import threading
+from typing import Any
 
 from tests.lab import Client, Lab, LabError, Node
 
@@ -33,6 +34,11 @@ class Load:
         self.clients.append(self.outside)
         self._thread.start()
         self.outside.wait_for(10, within=FIRST_COMMITS_SECONDS)
+
+    def add(self, name: str, **options: Any) -> None:
+        """One more client that writes through the virtual address, until the end."""
+        number = sum(client.name.startswith(name) for client in self.clients) + 1
+        self.clients.append(self._lab.client(f"{name}_{number}", pause_ms=VIP_PAUSE_MS, **options))
 
     def stop(self) -> None:
         """No client runs any more, and each has finished its last attempt, except for those that died."""

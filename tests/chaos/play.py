@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.faults import FAULTS, Verb
+from tests.chaos.faults import FAULTS
 from tests.chaos.schedule import Schedule, Step
 from tests.chaos.stage import Stage
+from tests.chaos.verbs import Verb
 from tests.lab import LabError, Node
 from tests.lab.waiting import pause
 

@@ -16,10 +16,11 @@ from typing import Any
 from tests.bench.agents import Agent
 from tests.chaos.checker import Verdict, judge
 from tests.chaos.evidence import gather
+from tests.chaos.kinds import LIMITED_DISKS, OWN_CLOCKS, RESTARTING
 from tests.chaos.load import Load
 from tests.chaos.play import Played, play
 from tests.chaos.sampler import Sampler
-from tests.chaos.schedule import LIMITED_DISKS, OWN_CLOCKS, Schedule
+from tests.chaos.schedule import Schedule
 from tests.chaos.settle import Settled, heal_everything, is_whole, settle
 from tests.chaos.stage import Stage
 from tests.lab import Configuration, Lab, LabError, WaitError
@@ -126,8 +127,14 @@ def run(
 def _configure(lab: Lab, schedule: Schedule, agent: Agent, parameters: Mapping[str, str]) -> None:
     # The load that Pacemaker sees is that of all labs on this machine together: nothing depends on it here.
     properties = {"load-threshold": "1%" if schedule.busy else "100000%"}
+    restart = {"restart_on_promote": "true"} if schedule.kinds & RESTARTING else {}
     lab.configure(
-        Configuration(agent=agent.name, rep_mode=schedule.rep_mode, properties=properties, parameters=parameters)
+        Configuration(
+            agent=agent.name,
+            rep_mode=schedule.rep_mode,
+            properties=properties,
+            parameters={**restart, **parameters},
+        )
     )
     lab.wait("the cluster is whole", lambda seen: is_whole(seen, schedule.rep_mode), within=START_SECONDS)
 
@@ -135,7 +142,7 @@ def _configure(lab: Lab, schedule: Schedule, agent: Agent, parameters: Mapping[s
 def _run(lab: Lab, schedule: Schedule, scratch: Path, record: _Record) -> None:
     load = Load(lab)
     with _sampling(lab, scratch) as sampler:
-        stage = Stage(lab, sampler, scratch / "diary.jsonl")
+        stage = Stage(lab, sampler, scratch / "diary.jsonl", load.add)
         load.start()
         try:
             begin = time.monotonic()

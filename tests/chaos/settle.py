@@ -10,9 +10,11 @@ import time
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from tests.chaos.faults import FAULTS, boot
-from tests.chaos.schedule import ADMINISTRATIVE, Kind, Schedule
+from tests.chaos.faults import FAULTS
+from tests.chaos.kinds import ADMINISTRATIVE, Kind
+from tests.chaos.schedule import Schedule
 from tests.chaos.stage import Stage
+from tests.chaos.verbs import boot
 from tests.cluster.support import data_status
 from tests.lab import LabError, Node, Status
 from tests.lab.cib_view import NodeView

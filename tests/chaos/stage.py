@@ -4,17 +4,19 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.chaos.kinds import Target
 from tests.chaos.sampler import Sampler
-from tests.chaos.schedule import Target
 from tests.cluster.support import SYNC, data_status
 from tests.lab import Lab, LabError, Node
 from tests.lab.processes import Identity, title_of
-from tests.lab.waiting import pause
+from tests.lab.session import Session
+from tests.lab.waiting import POLL_SECONDS, pause
 
 COMMAND_SECONDS = 10.0
 HUNT_SECONDS = 30.0
@@ -26,11 +28,20 @@ LONGEST_ACTION_SECONDS = 0.4
 class Stage:
     """One run's lab and what is known about it."""
 
-    def __init__(self, lab: Lab, sampler: Sampler, diary: Path) -> None:
+    def __init__(self, lab: Lab, sampler: Sampler, diary: Path, add_client: Callable[..., object]) -> None:
         self.lab = lab
         self.sampler = sampler
         self.destroyed: set[str] = set()
         """Nodes whose copy was destroyed: they need a new one."""
+        self.backups: dict[str, list[Path]] = {}
+        """Node -> its disks that were copied, to be put back later."""
+        self.held: list[Session] = []
+        """Connections that take away the place of others."""
+        self.strangers: list[tuple[str, subprocess.Popen[bytes]]] = []
+        """Programs that call themselves like a node."""
+        self.add_client = add_client
+        self._hung: list[Identity] = []
+        self._repetition = threading.Event()
         self._begin = time.monotonic()
         self._diary = diary
         self._lock = threading.Lock()
@@ -82,9 +93,13 @@ class Stage:
 
         Refused otherwise, because it could be the last copy of something.
         """
+        self.may_be_destroyed(node)
+        self.destroyed.add(node.name)
+
+    def may_be_destroyed(self, node: Node) -> None:
+        """LabError unless the copy on this node is a standby's, and another server takes writes at this moment."""
         if not node.is_in_recovery() or not any(other.is_writable() for other in self.lab.nodes if other != node):
             raise LabError(f"the copy on {node.name} may be the last one of something")
-        self.destroyed.add(node.name)
 
     def in_background(self, what: str, work: Callable[[], object]) -> None:
         """Do something that takes long beside the rest; how it ended is written down."""
@@ -107,11 +122,41 @@ class Stage:
         for thread in self._threads:
             thread.join()
 
-    def hunt(self, action: str, chance: float) -> None:
-        """Kill the next such action of the agent on any node, after a part of its time that `chance` says."""
-        self.in_background(f"kill a {action}", lambda: self._hunt(action, chance * LONGEST_ACTION_SECONDS))
+    def until(self, what: str, holds: Callable[[], object], *, within: float) -> None:
+        """Wait for a fact; LabError if it does not come true in time, or the run ends before."""
+        deadline = time.monotonic() + within
+        while not holds():
+            if time.monotonic() > deadline or self._ended.wait(POLL_SECONDS):
+                raise LabError(f"not in time: {what}")
 
-    def _hunt(self, action: str, seconds: float) -> None:
+    def repeat(self, what: str, work: Callable[[], object]) -> None:
+        """Do something again and again, beside the rest, until `end_repetition`."""
+        self._repetition.clear()
+
+        def again() -> None:
+            while not self._ended.is_set() and not self._repetition.is_set():
+                work()
+
+        self.in_background(what, again)
+
+    def end_repetition(self) -> None:
+        """What is repeated has ended, or ends with what it does just now."""
+        self._repetition.set()
+
+    def hunt(self, action: str, chance: float, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill or stop the next such action of the agent on any node, after a part of its time that `chance` says."""
+        self.in_background(
+            f"{number.name} to a {action}", lambda: self._hunt(action, chance * LONGEST_ACTION_SECONDS, number)
+        )
+
+    def let_go_on(self) -> None:
+        """The actions that were stopped go on."""
+        while self._hung:
+            leader = self._hung.pop()
+            if leader.alive:
+                os.killpg(leader.pid, signal.SIGCONT)
+
+    def _hunt(self, action: str, seconds: float, number: signal.Signals) -> None:
         # What runs already has used up an unknown part of its time.
         old = {pid for node in self.lab.nodes for pid in _running(node, action)}
         deadline = time.monotonic() + HUNT_SECONDS
@@ -119,8 +164,9 @@ class Stage:
             for node in self.lab.nodes:
                 for pid in set(_running(node, action)) - old:
                     old.add(pid)
-                    if _kill_group(pid, seconds):
-                        self.note(f"killed {action} on {node.name} after {seconds:.2f} s")
+                    if (leader := _signal_group(pid, seconds, number)) is not None:
+                        self.note(f"{number.name} to {action} on {node.name} after {seconds:.2f} s")
+                        self._hung += [leader] if number is signal.SIGSTOP else []
                         return
             pause(HUNT_POLL_SECONDS)
         raise LabError(f"no {action} ran long enough")
@@ -137,19 +183,19 @@ def _running(node: Node, action: str) -> Sequence[int]:
     ]
 
 
-def _kill_group(pid: int, seconds: float) -> bool:
-    """Kill a process and all that it started in its group, after so many seconds; False if it ended before."""
+def _signal_group(pid: int, seconds: float, number: signal.Signals) -> Identity | None:
+    """Signal a process and all that it started in its group, after so many seconds; None if it ended before."""
     try:
         identity = Identity.of(pid)
     except LabError:
-        return False
+        return None
     pause(seconds)
     try:
         if not identity.alive:
-            return False
+            return None
         if os.getpgid(pid) != pid:
-            raise LabError(f"process {pid} leads no group of its own: others would die with it")
-        os.killpg(pid, signal.SIGKILL)
+            raise LabError(f"process {pid} leads no group of its own: others would get the signal, too")
+        os.killpg(pid, number)
     except ProcessLookupError:
-        return False
-    return True
+        return None
+    return identity

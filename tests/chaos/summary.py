@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
+from tests.chaos.kinds import Kind
 from tests.chaos.run import Outcome, Result
-from tests.chaos.schedule import Kind
 
 
 def text(command: str, outcomes: Sequence[Outcome]) -> str:

@@ -93,11 +93,13 @@ class Client:
         connect_seconds: float = 1,
         statement_seconds: float = 3,
         retry_ms: float = 50,
+        cancel_ms: float = 0,
     ) -> Self:
         """Start one in the clients' namespace, or `inside` a node (with host="127.0.0.1": for a side that is cut off).
 
         `pause_ms` goes by between two commits, `retry_ms` before what failed is tried again; a connection or a
-        statement that takes longer than its seconds is given up.
+        statement that takes longer than its seconds is given up. A statement without an answer after `cancel_ms` is
+        cancelled (0: never).
         """
         history = lab.layout.clients / f"{name}.jsonl"
         if history.exists():
@@ -115,6 +117,7 @@ class Client:
             "connect-seconds": str(connect_seconds),
             "statement-seconds": str(statement_seconds),
             "retry-ms": str(retry_ms),
+            "cancel-ms": str(cancel_ms),
         }
         with (lab.layout.clients / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.lab import delayer
 from tests.lab.layout import CLIENT_ADDRESS, PREFIX_LENGTH, Layout, Settings
@@ -118,6 +119,14 @@ class Network:
             losses[sender, receiver] = percent
         self._apply_losses(losses)
 
+    def close_port(self, one: str, other: str, port: int) -> None:
+        """Nothing of TCP passes between these two to or from this port, as by a wrong rule of a firewall."""
+        self._apply(self._losses(), self._closed() | {_closed_port(one, other, port)})
+
+    def open_port(self, one: str, other: str, port: int) -> None:
+        """What `close_port` did is undone."""
+        self._apply(self._losses(), self._closed() - {_closed_port(one, other, port)})
+
     def heal(self, who: Iterable[str] | None = None) -> None:
         """Nothing gets lost any more, or nothing that these send or receive."""
         names = None if who is None else set(who)
@@ -173,35 +182,54 @@ class Network:
     def _losses_file(self) -> Path:
         return self.layout.root / "losses.json"
 
-    def _losses(self) -> dict[tuple[str, str], int]:
+    def _filter(self) -> dict[str, Any]:
         try:
-            entries = json.loads(self._losses_file.read_text())
+            found: dict[str, Any] = json.loads(self._losses_file.read_text())
         except FileNotFoundError:
-            return {}
-        return {(sender, receiver): percent for sender, receiver, percent in entries}
+            return {"losses": [], "closed": []}
+        return found
+
+    def _losses(self) -> dict[tuple[str, str], int]:
+        return {(sender, receiver): percent for sender, receiver, percent in self._filter()["losses"]}
+
+    def _closed(self) -> set[tuple[str, str, int]]:
+        return {(one, other, port) for one, other, port in self._filter()["closed"]}
 
     def _apply_losses(self, losses: dict[tuple[str, str], int]) -> None:
+        self._apply(losses, self._closed())
+
+    def _apply(self, losses: dict[tuple[str, str], int], closed: set[tuple[str, str, int]]) -> None:
         """The switch's packet filter says exactly this; one transaction, so that no frame slips through in between."""
-        if not losses and not self._losses_file.exists():
+        if not losses and not closed and not self._losses_file.exists():
             return
         if shutil.which("nft") is None:
             raise LabError("losing packets needs nft: apt-get install nftables")
-        rules = []
-        for (sender, receiver), percent in losses.items():
-            where = ([] if sender == "*" else [f'iifname "{sender}"']) + (
-                [] if receiver == "*" else [f'oifname "{receiver}"']
-            )
-            share = [] if percent >= 100 else [f"numgen random mod 100 < {percent}"]
-            rules.append("    " + " ".join([*where, *share, "drop"]))
+        rules = [*(_loss(*pair, percent) for pair, percent in losses.items())]
+        for one, other, port in sorted(closed):
+            for sender, receiver in ((one, other), (other, one)):
+                where = f'iifname "{sender}" oifname "{receiver}" ether type ip'
+                rules += [f"{where} tcp {end} {port} drop" for end in ("sport", "dport")]
         table = [
             "table bridge lab",
             "delete table bridge lab",
             "table bridge lab {",
             "  chain forward {",
             "    type filter hook forward priority 0; policy accept;",
-            *rules,
+            *(f"    {rule}" for rule in rules),
             "  }",
             "}",
         ]
         run([*self.enter("switch"), "nft", "-f", "-"], text="\n".join(table) + "\n")
-        self._losses_file.write_text(json.dumps([[*pair, percent] for pair, percent in losses.items()]))
+        kept = {"losses": [[*pair, percent] for pair, percent in losses.items()], "closed": sorted(closed)}
+        self._losses_file.write_text(json.dumps(kept))
+
+
+def _loss(sender: str, receiver: str, percent: int) -> str:
+    """The rule that loses this share of the frames between two ports."""
+    where = ([] if sender == "*" else [f'iifname "{sender}"']) + ([] if receiver == "*" else [f'oifname "{receiver}"'])
+    share = [] if percent >= 100 else [f"numgen random mod 100 < {percent}"]
+    return " ".join([*where, *share, "drop"])
+
+
+def _closed_port(one: str, other: str, port: int) -> tuple[str, str, int]:
+    return (min(one, other), max(one, other), port)

@@ -220,6 +220,18 @@ class Node:
         self.run(["mountpoint", "--quiet", str(PGHOME)])
         self.run(["rm", "-f", str(FILLER), f"{FILLER}.rest"])
 
+    def freeze_disk(self) -> None:
+        """Whoever writes to the node's database disk waits, and cannot even be killed, until `thaw_disk`."""
+        if not self.settings.has_images:
+            raise LabError("the nodes of this lab have no disks of their own: they cannot be frozen")
+        self.run(["mountpoint", "--quiet", str(PGHOME)])
+        self.run(["fsfreeze", "--freeze", str(PGHOME)])
+
+    def thaw_disk(self) -> None:
+        """What waited goes on. Nothing happens if the disk is not frozen; LabError while the node boots."""
+        self.run(["mountpoint", "--quiet", str(PGHOME)])
+        self.run(["fsfreeze", "--unfreeze", str(PGHOME)], check=False)
+
     # --- power
 
     def boot(self) -> None:

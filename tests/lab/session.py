@@ -30,6 +30,7 @@ class Session:
     """One connection. After any exception but Refused it is closed."""
 
     connection: PGconn
+    cancel_at: float | None = None
     notices: list[str] = field(default_factory=list)
     """Warnings of the server since the last statement."""
 
@@ -51,9 +52,14 @@ class Session:
         connection.notice_handler = lambda result: session.notices.append(_text(result.error_message))
         return session
 
-    def execute(self, statement: str, parameters: list[str], seconds: float) -> list[str]:
-        """The first row of the answer (empty if there is none), within `seconds`; the statement is committed."""
+    def execute(self, statement: str, parameters: list[str], seconds: float, *, cancel_after: float = 0) -> list[str]:
+        """The first row of the answer (empty if there is none), within `seconds`; the statement is committed.
+
+        After `cancel_after` seconds without an answer it is cancelled (0: never). A commit that waits for its standby
+        then succeeds with a warning among the `notices`.
+        """
         deadline = time.monotonic() + seconds
+        self.cancel_at = time.monotonic() + cancel_after if cancel_after else None
         self.notices.clear()
         try:
             self.connection.send_query_params(statement.encode(), [parameter.encode() for parameter in parameters])
@@ -88,6 +94,11 @@ class Session:
         self.connection.finish()
 
     def _await(self, *, writing: bool, deadline: float) -> None:
+        if self.cancel_at is not None and self.cancel_at < deadline:
+            if _ready(self.connection, writing=writing, deadline=self.cancel_at):
+                return
+            self.cancel_at = None
+            self.connection.get_cancel().cancel()
         if not _ready(self.connection, writing=writing, deadline=deadline):
             raise OutcomeUnknown(self._broken("no answer before the deadline"))
 

@@ -49,6 +49,7 @@ class Options:
     connect_seconds: float
     statement_seconds: float
     retry_ms: float
+    cancel_ms: float
 
 
 class Writer:
@@ -61,6 +62,7 @@ class Writer:
         self.connect_seconds = options.connect_seconds
         self.statement_seconds = options.statement_seconds
         self.retry_seconds = options.retry_ms / 1000
+        self.cancel_seconds = options.cancel_ms / 1000
         self.session: Session | None = None
         self.stopping = False
 
@@ -90,7 +92,9 @@ class Writer:
         try:
             if self.session is None:
                 self.session = self.connect(seq)
-            row = self.session.execute(INSERT, [self.client, str(seq), str(attempt)], self.statement_seconds)
+            row = self.session.execute(
+                INSERT, [self.client, str(seq), str(attempt)], self.statement_seconds, cancel_after=self.cancel_seconds
+            )
         except (NotConnected, OutcomeUnknown, Refused) as error:
             outcome = {NotConnected: "unconnected", OutcomeUnknown: "unknown", Refused: "refused"}[type(error)]
             if self.session is not None:
@@ -132,6 +136,7 @@ class Writer:
 @click.option("--connect-seconds", default=1.0)
 @click.option("--statement-seconds", default=3.0)
 @click.option("--retry-ms", default=50.0)
+@click.option("--cancel-ms", default=0.0)
 def main(**values: Any) -> None:
     """Write rows through CONNINFO until SIGTERM."""
     options = Options(**values)

@@ -4,7 +4,8 @@
 import pytest
 
 from tests.chaos.faults import FAULTS
-from tests.chaos.schedule import DESTRUCTIVE, FIRST, MOST_FAULTS, TRAITS, Kind, Target, alone, draw
+from tests.chaos.kinds import DESTRUCTIVE, FIRST, TRAITS, Kind, Target
+from tests.chaos.schedule import MOST_FAULTS, alone, draw
 
 SEEDS = range(500)
 
