@@ -39,7 +39,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 @click.command()
 @click.option("--runs", default=1, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
 @click.option("--seed", default=1, show_default=True, help="The first one's seed; the others follow.")
-@click.option("--nodes", type=click.Choice(["2", "3"]), help="Clusters of this size only; drawn otherwise.")
+@click.option("--nodes", type=click.Choice(["2", "3", "5"]), help="Clusters of this size only; drawn otherwise.")
 @click.option("--mode", type=click.Choice(["sync", "async"]), help="This rep_mode only; drawn otherwise.")
 @click.option(
     "--agent",

@@ -105,6 +105,7 @@ def run(
             auto_boot=schedule.auto_boot,
             disk_megabytes=DISK_MEGABYTES if schedule.kinds & LIMITED_DISKS else 0,
             true_power_cuts=True,
+            transport=schedule.transport,
             own_clocks=bool(schedule.kinds & OWN_CLOCKS),
             failed_start_logs=folder,
         )

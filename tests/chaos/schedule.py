@@ -9,6 +9,9 @@ from random import Random
 
 from tests.chaos.kinds import DESTRUCTIVE, FIRST, TRAITS, Kind, Target
 
+CLUSTERS = {(2, "sync"): 4, (3, "sync"): 4, (3, "async"): 4, (5, "sync"): 1, (5, "async"): 1}
+"""Nodes and rep_mode -> how often they are drawn beside the others."""
+KNET_SHARE = 0.3
 TWO_NODES = 2
 LEAD_SECONDS = 2.0
 MOST_FAULTS = 3
@@ -47,6 +50,8 @@ class Schedule:
     busy: bool
     """Does Pacemaker find the machine busy? It then runs one action at a time, notifications of a clone, too."""
     steps: tuple[Step, ...]
+    transport: str = "udpu"
+    """Corosync's."""
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -61,14 +66,14 @@ class Schedule:
     def __str__(self) -> str:
         boots = "boot again" if self.auto_boot else "stay off"
         busy = ", one action at a time" if self.busy else ""
-        head = f"seed {self.seed}: {self.nodes} nodes, {self.rep_mode}, fenced nodes {boots}{busy}"
+        head = f"seed {self.seed}: {self.nodes} nodes, {self.rep_mode}, {self.transport}, fenced nodes {boots}{busy}"
         return "\n".join([head, *(f"  {step}" for step in self.steps)])
 
 
 def draw(seed: int, nodes: int | None = None, rep_mode: str | None = None) -> Schedule:
     """The schedule of a seed; what is given is not drawn (and the faults stay those of the seed)."""
     random = Random(seed)  # noqa: S311 the same numbers again are the point
-    drawn_nodes, drawn_mode = random.choice(((2, "sync"), (3, "sync"), (3, "async")))
+    drawn_nodes, drawn_mode = random.choices(list(CLUSTERS), list(CLUSTERS.values()))[0]
     nodes, rep_mode = nodes or drawn_nodes, rep_mode or drawn_mode
     auto_boot = random.random() < 0.6
     overlapping = random.random() < 0.7
@@ -85,7 +90,8 @@ def draw(seed: int, nodes: int | None = None, rep_mode: str | None = None) -> Sc
         else:
             at += (step.lasts or 0) + random.uniform(*APART_SECONDS)
     busy = random.random() < 0.25
-    return Schedule(seed, nodes, rep_mode, auto_boot, busy, tuple(steps))
+    transport = "knet" if random.random() < KNET_SHARE else "udpu"
+    return Schedule(seed, nodes, rep_mode, auto_boot, busy, tuple(steps), transport)
 
 
 def alone(nodes: int, rep_mode: str) -> list[Schedule]:

@@ -24,7 +24,7 @@ def corosync_conf(settings: Settings) -> str:
     return f"""totem {{
     version: 2
     cluster_name: {settings.name}
-    transport: udpu
+    transport: {settings.transport}
     token: {TOKEN_MILLISECONDS}
     crypto_cipher: none
     crypto_hash: none

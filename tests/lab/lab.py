@@ -51,6 +51,7 @@ class Lab:
         disk_megabytes: int = 0,
         own_clocks: bool = False,
         true_power_cuts: bool = False,
+        transport: str = "udpu",
         postgresql_conf: str = "",
         failed_start_logs: Path | None = None,
     ) -> None:
@@ -61,8 +62,8 @@ class Lab:
         `environment` reaches the cluster's daemons and the agents; `first_properties` are cluster properties that hold
         from the first boot on. `disk_megabytes` is the size of every node's database disk (0: no limit); with
         `own_clocks` the clock of a node's server can be shifted (needs libfaketime); with `true_power_cuts` a power cut
-        takes what was not synced. `postgresql_conf` is added to every server's. If `up` fails, the logs are copied to
-        `failed_start_logs`.
+        takes what was not synced. `transport` is Corosync's, udpu or knet. `postgresql_conf` is added to every
+        server's. If `up` fails, the logs are copied to `failed_start_logs`.
         """
         directories = {provider: str(Path(path).resolve()) for provider, path in (providers or {}).items()}
         if agent is not None:
@@ -79,6 +80,7 @@ class Lab:
             own_clocks=own_clocks and database,
             disk_megabytes=disk_megabytes if database else 0,
             true_power_cuts=true_power_cuts and database,
+            transport=transport,
             postgresql_conf=postgresql_conf,
         )
         self.layout = Layout.of(name)

@@ -52,6 +52,8 @@ class Settings:
     """Size of the file system that holds a node's PostgreSQL directory; 0 means the host's own, which never fills."""
     true_power_cuts: bool = False
     """Is what was not synced gone after a power cut? Otherwise the host's page cache keeps all."""
+    transport: str = "udpu"
+    """Corosync's: udpu or knet."""
     postgresql_conf: str = ""
     """More lines for every node's postgresql.conf."""
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.kinds import DESTRUCTIVE, FIRST, TRAITS, Kind, Target
-from tests.chaos.schedule import MOST_FAULTS, alone, draw
+from tests.chaos.schedule import CLUSTERS, MOST_FAULTS, alone, draw
 
 SEEDS = range(500)
 
@@ -19,10 +19,9 @@ def test_the_same_seed_gives_the_same_schedule() -> None:
 def test_a_known_seed_still_gives_the_schedule_it_gave() -> None:
     """Seeds stand in reports of failures: whoever changes this makes those worthless."""
     assert str(draw(4)) == (
-        "seed 4: 2 nodes, sync, fenced nodes boot again\n"
-        "  +  2.0 s  slow-fencing on the cluster, for 28.0 s (chance 0.22)\n"
-        "  +  2.5 s  freeze-node on the synchronous standby, for 9.6 s (chance 0.26)\n"
-        "  + 16.9 s  kill-backend on the primary, once (chance 0.80)"
+        "seed 4: 2 nodes, sync, knet, fenced nodes boot again\n"
+        "  +  2.0 s  freeze-postmaster on the synchronous standby, for 13.9 s (chance 0.77)\n"
+        "  +  2.9 s  kill-postmaster on the synchronous standby, once (chance 0.83)"
     )
 
 
@@ -30,6 +29,12 @@ def test_every_kind_is_drawn_and_can_be_done() -> None:
     assert set(TRAITS) == set(FAULTS) == set(Kind)
     drawn = {kind for seed in SEEDS for kind in draw(seed).kinds}
     assert drawn == set(Kind)
+
+
+def test_every_kind_of_cluster_is_drawn() -> None:
+    drawn = [draw(seed) for seed in SEEDS]
+    assert {(schedule.nodes, schedule.rep_mode) for schedule in drawn} == set(CLUSTERS)
+    assert {schedule.transport for schedule in drawn} == {"udpu", "knet"}
 
 
 def test_two_or_three_faults_in_order_of_time() -> None:
@@ -43,7 +48,7 @@ def test_two_or_three_faults_in_order_of_time() -> None:
         assert first == sorted(first, reverse=True)
 
 
-@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize("nodes", [2, 3, 5])
 def test_every_fault_by_itself(nodes: int) -> None:
     schedules = alone(nodes, "sync")
     assert [schedule.seed for schedule in schedules] == list(range(1, len(schedules) + 1))
@@ -51,13 +56,13 @@ def test_every_fault_by_itself(nodes: int) -> None:
     pairs = {(step.kind, step.target) for schedule in schedules for step in schedule.steps}
     assert {kind for kind, _ in pairs} == set(Kind) - FIRST
     assert (Kind.POWER_CUT, Target.ALL) in pairs
-    assert ((Kind.POWER_CUT, Target.OTHER) in pairs) is (nodes == 3)
+    assert ((Kind.POWER_CUT, Target.OTHER) in pairs) is (nodes > 2)
 
 
-@pytest.mark.parametrize(("nodes", "mode"), [(2, "sync"), (3, "sync"), (3, "async")])
+@pytest.mark.parametrize(("nodes", "mode"), list(CLUSTERS))
 def test_what_is_given_is_not_drawn(nodes: int, mode: str) -> None:
     for seed in SEEDS:
         schedule = draw(seed, nodes, mode)
         assert (schedule.nodes, schedule.rep_mode) == (nodes, mode)
         assert [step.kind for step in schedule.steps] == [step.kind for step in draw(seed).steps]
-        assert nodes == 3 or all(step.target is not Target.OTHER for step in schedule.steps)
+        assert nodes > 2 or all(step.target is not Target.OTHER for step in schedule.steps)
