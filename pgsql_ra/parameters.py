@@ -556,7 +556,8 @@ class Parameters:
         longdesc="""
             Text added at the end of primary_conninfo, in the form "key=value key=value". Example:
             "keepalives_idle=60 keepalives_interval=5 keepalives_count=5", which changes how soon a standby notices a
-            lost primary (10, 5 and 3 if nothing is said).
+            lost primary (10, 5 and 3 if nothing is said), or "options='-c wal_sender_timeout=20s'", which changes how
+            long commits wait for a synchronous standby that is a member of the cluster but does not answer (6 s).
             Host, port, user and application_name are set by the agent; the latter is the name of the node, and
             replication cannot be followed if it is changed here. A password in it goes into the file primary.pass in
             tmpdir, because the server logs its settings when they change; .pgpass is the better place. Other secrets

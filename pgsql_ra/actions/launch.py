@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import AgentError, NotInstalled, ServerFailure
+from pgsql_ra.ocf import FAILURES, NotInstalled, ServerFailure, reason_of
 from pgsql_ra.postgres.control import read_control
 from pgsql_ra.postgres.recovery import (
     as_options,
@@ -45,8 +45,8 @@ def start_sufficient(context: Context, settings: Mapping[str, str]) -> None:
     except ServerFailure as failure:
         try:
             lacking = _lacking(context)
-        except AgentError as error:
-            context.log.debug(f"whether its settings are too low could not be found out: {error}")
+        except FAILURES as error:
+            context.log.debug(f"whether its settings are too low could not be found out: {reason_of(error)}")
             raise failure from None
         if not lacking:
             raise

@@ -46,6 +46,13 @@ tell.
 """
 
 
+_SENDER_TIMEOUT = {"options": "-c wal_sender_timeout=6s"}
+"""For this connection only: the primary's walsender asks after half of it, and ends if no answer comes. With the
+default of 60 s commits wait so long for a standby that Pacemaker still sees, but to which nothing of TCP gets through:
+while its row is in pg_stat_replication it is not given up. Any user may set it (PGC_USERSET since PostgreSQL 12).
+"""
+
+
 def password_line(password: str) -> str:
     r"""A line of a password file (libpq, passwordFromFile) that holds for every server, database and user.
 
@@ -60,7 +67,7 @@ def primary_conninfo(host: str, port: int, user: str, node: str, options: str) -
     """The connection string of a standby; `options` is the administrator's own text and is appended as it is, so that
     what it says again counts.
     """
-    parts = {"host": host, "port": str(port), "user": user, "application_name": node, **_KEEPALIVES}
+    parts = {"host": host, "port": str(port), "user": user, "application_name": node, **_KEEPALIVES, **_SENDER_TIMEOUT}
     words = [f"{name}={quote_conninfo(value)}" for name, value in parts.items()]
     return " ".join([*words, options]).strip()
 

@@ -14,6 +14,11 @@ from tests.cluster.support import (
     synchronous_standby,
     writing,
 )
+from tests.lab.layout import PORT
+from tests.lab.waiting import TIME_FACTOR
+
+GAP_SECONDS = 10
+"""wal_sender_timeout of the standby's connection, and a monitor of the primary."""
 
 
 def test_two_nodes_go_on_asynchronously_and_become_synchronous_again(cluster: Cluster) -> None:
@@ -63,6 +68,22 @@ def test_three_nodes_change_the_synchronous_standby(cluster: Cluster) -> None:
         )
         victim.boot()
         lab.wait("everybody is back", is_redundant, within=60)
+
+
+def test_commits_go_on_soon_if_only_the_servers_do_not_reach_each_other(cluster: Cluster) -> None:
+    """Nobody is fenced for it, and the row of the standby's walsender does not go away by itself for a minute."""
+    lab = cluster(nodes=2)
+    victim = lab.node(synchronous_standby(start(lab)) or "")
+    primary = lab.primary()
+    with writing(lab) as client:
+        lab.network.close_port(primary.name, victim.name, PORT)
+        lab.wait("the primary goes on alone", is_degraded, within=30)
+        client.wait_for(20, within=10)
+        gap = client.report().longest_gap
+        assert gap is not None and gap.seconds < GAP_SECONDS * TIME_FACTOR, str(gap)
+        lab.network.open_port(primary.name, victim.name, PORT)
+        lab.wait("synchronous again", is_redundant, within=120)
+    assert lab.fenced() == []
 
 
 @pytest.mark.parametrize("nodes", [2, 3])

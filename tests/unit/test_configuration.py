@@ -82,7 +82,8 @@ def test_the_connection_string_of_a_standby() -> None:
     assert (
         primary_conninfo("192.0.2.1", 5432, "it's me", "node-1", "sslmode=require")
         == r"host=192.0.2.1 port=5432 user='it\'s me' application_name=node-1"
-        " keepalives_idle=10 keepalives_interval=5 keepalives_count=3 sslmode=require"
+        " keepalives_idle=10 keepalives_interval=5 keepalives_count=3"
+        " options='-c wal_sender_timeout=6s' sslmode=require"
     )
 
 
