@@ -8,15 +8,14 @@ the job that repairs the data, the newest promotion, and whatever else makes roo
 `stop` uses this module, so it loads nothing that could be missing.
 """
 
-import errno
 import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from secrets import token_hex
 
 from pgsql_ra.ocf import Deadline, NotPermitted
+from pgsql_ra.replacing import replace_file
 from pgsql_ra.trusted import trusted_directory
 
 DEFAULT_PLACE = "/var/lib/pgsql-ra"
@@ -24,7 +23,6 @@ PLACE_VARIABLE = "PGSQL_RA_STATE_DIR"
 LARGEST_BYTES = 1 << 20
 """What is larger the agent did not write."""
 LOCK_SECONDS = 10.0
-_UNFINISHED = ".unfinished-"
 
 
 class StateDirectory:
@@ -67,7 +65,7 @@ class StateDirectory:
         """The file says this, on disk. Whoever reads it sees the old text or the new one."""
         try:
             with self._open(create=True) as directory:
-                self._write(directory, name, text)
+                replace_file(directory, name, text)
         except OSError as error:
             raise NotPermitted(f"cannot write {self.path(name)}: {error.strerror}") from error
 
@@ -124,7 +122,7 @@ class StateDirectory:
     @contextmanager
     def _open(self, create: bool) -> Iterator[int]:
         """The directory, by a way that only root can change. It is made if that is wanted."""
-        with trusted_directory(self._directory, create) as directory:
+        with trusted_directory(self._directory, 0o700 if create else 0) as directory:
             details = os.fstat(directory)
             if details.st_uid != os.geteuid() or details.st_mode & 0o077:
                 raise NotPermitted(
@@ -132,47 +130,3 @@ class StateDirectory:
                     f" {stat.S_IMODE(details.st_mode):04o}: look who has changed it, then chown root and chmod 0700"
                 )
             yield directory
-
-    def _write(self, directory: int, name: str, text: str) -> None:
-        beside = f"{name}{_UNFINISHED}{token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        try:
-            with os.fdopen(os.open(beside, flags, 0o600, dir_fd=directory), "w", encoding="utf-8") as file:
-                # Held as long as this process works on it: who finds it unlocked may clean up after a killed one.
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(beside, name, src_dir_fd=directory, dst_dir_fd=directory)
-            os.fsync(directory)
-        except BaseException:
-            _unlink_if_there(directory, beside)
-            raise
-        for left in os.listdir(directory):
-            if left.startswith(f"{name}{_UNFINISHED}"):
-                _clean_up(directory, left)
-
-
-def _clean_up(directory: int, name: str) -> None:
-    """Remove what a killed writer has left; what another one is writing just now is locked, or empty still."""
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return  # it was just finished
-        raise
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_size:
-            _unlink_if_there(directory, name)
-    except BlockingIOError:
-        return
-    finally:
-        os.close(descriptor)
-
-
-def _unlink_if_there(directory: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        return

@@ -22,8 +22,9 @@ class NotTrusted(NotPermitted):
 
 
 @contextmanager
-def trusted_directory(path: str, create: bool = False, shared: bool = False) -> Iterator[int]:
-    """The directory, open; with `create` what is missing is made for root alone, its parents for everybody to enter.
+def trusted_directory(path: str, create: int = 0, shared: bool = False) -> Iterator[int]:
+    """The directory, open. If `create` is a mode, what is missing is made: the directory with this mode, those above it
+    for everybody to enter.
 
     With `shared` others may write this last directory (not those above it): then it is what it seems to be, but names
     in it are anybody's. NotTrusted if others may change the way there. FileNotFoundError, NotADirectoryError.
@@ -35,7 +36,19 @@ def trusted_directory(path: str, create: bool = False, shared: bool = False) -> 
         os.close(descriptor)
 
 
-def _descend(path: str, create: bool, shared: bool) -> int:
+def is_roots_way(path: str) -> bool:
+    """Whether only root says where this path leads: nobody else can change what is above it, or has made it a link."""
+    try:
+        with trusted_directory(os.path.dirname(os.path.abspath(path))) as parent:
+            details = os.stat(os.path.basename(os.path.abspath(path)), dir_fd=parent, follow_symlinks=False)
+            return not stat.S_ISLNK(details.st_mode) or details.st_uid in _owners()
+    except FileNotFoundError:
+        return True
+    except (OSError, NotTrusted):
+        return False
+
+
+def _descend(path: str, create: int, shared: bool) -> int:
     walk = _Walk()
     ahead = [part for part in os.path.abspath(path).split("/") if part]
     links = 0
@@ -47,7 +60,7 @@ def _descend(path: str, create: bool, shared: bool) -> int:
                 walk.up()
                 continue
             if create:
-                _make(walk.here, name, 0o755 if ahead else 0o700)
+                _make(walk.here, name, 0o755 if ahead else create)
             if (target := walk.link(name)) is None:
                 walk.down(name)
                 continue

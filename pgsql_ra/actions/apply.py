@@ -78,13 +78,13 @@ def apply(context: Context, change: Change) -> None:
         case SetPromotion(node, promotion, proof=proof):
             attributes.set("promotion", node, str(Stamp(promotion, proof)), Life.FOREVER)
         case RememberPromotion(promotion):
-            write_promotion(context.files, context.pgdata, promotion)
+            write_promotion(context.believed, context.pgdata, promotion)
         case SetKnown(node, promotion):
             attributes.set_private("known", node, str(promotion))
         case CountLowering(_, _, _, hearers):
-            remembered = newest((read_promotion(context.files, context.pgdata), change.knowledge))
+            remembered = newest((read_promotion(context.believed, context.pgdata), change.knowledge))
             if remembered is not None:
-                write_promotion(context.files, context.pgdata, remembered)
+                write_promotion(context.believed, context.pgdata, remembered)
                 attributes.set_privates("known", hearers, str(replace(remembered, begin=None)))
         case SetMet(node, met):
             attributes.set_private("met", node, " ".join(sorted(met)))

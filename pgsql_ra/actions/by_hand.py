@@ -3,6 +3,7 @@
 configuration.
 """
 
+import os
 from collections.abc import Callable
 
 from lxml import etree
@@ -17,6 +18,7 @@ from pgsql_ra.postgres.job import JobState
 from pgsql_ra.postgres.rewind import count_commits
 from pgsql_ra.replication.rejoin import AwaitPrimary, Copy, Follow, Refuse, Rejoin, Rewind, Verdict
 from pgsql_ra.replication.snapshot import Standby, Stopped
+from pgsql_ra.state import PLACE_VARIABLE
 
 
 def primitive(resource: str, deadline: Deadline) -> "etree._Element":
@@ -35,7 +37,8 @@ def context_of(resource: str, seconds: float) -> Context:
         f"{PREFIX}{pair.get('name')}": str(pair.get("value", ""))
         for pair in found.iterfind("instance_attributes/nvpair")
     }
-    context = Context("by-hand", {**environ, "OCF_RESOURCE_INSTANCE": resource, "OCF_RESOURCE_TYPE": "pgsql"})
+    place = {name: value for name, value in os.environ.items() if name == PLACE_VARIABLE}
+    context = Context("by-hand", {**environ, **place, "OCF_RESOURCE_INSTANCE": resource, "OCF_RESOURCE_TYPE": "pgsql"})
     context.deadline = Deadline(seconds)
     if not context.replicates:
         raise ClusterFailure(f"{resource} has rep_mode={context.parameters.rep_mode}: there are no copies to speak of")

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from pgsql_ra.pacemaker.attributes import Attributes
     from pgsql_ra.pacemaker.notification import Notification
     from pgsql_ra.postgres.configuration import ConfigurationFiles
+    from pgsql_ra.postgres.job import JobFile
     from pgsql_ra.postgres.programs import Programs
     from pgsql_ra.postgres.server import Server
     from pgsql_ra.postgres.user import DatabaseUser
+    from pgsql_ra.postgres.user_files import UserFiles
     from pgsql_ra.replication.policy import Policy
     from pgsql_ra.state import StateDirectory
 
@@ -117,6 +119,29 @@ class Context:
         from pgsql_ra.state import StateDirectory
 
         return StateDirectory(self.resource, self.environ)
+
+    @cached_property
+    def believed(self) -> "StateDirectory":
+        """The same, with what earlier versions kept in tmpdir. NotPermitted if that cannot be read."""
+        from pgsql_ra.postgres.earlier_files import take_over
+
+        take_over(self.state, self.parameters.tmpdir, self.user_files)
+        return self.state
+
+    @cached_property
+    def job(self) -> "JobFile":
+        """The job that repairs the data directory. `stop` needs it, whatever else is broken."""
+        from pgsql_ra.postgres.broken_off import BrokenOffMark
+        from pgsql_ra.postgres.job import JobFile
+
+        return JobFile(self.state, BrokenOffMark(self.pgdata, lambda: self.user_files), lambda: self.believed)
+
+    @cached_property
+    def user_files(self) -> "UserFiles":
+        """What belongs to the database user, touched as that user."""
+        from pgsql_ra.postgres.user_files import UserFiles
+
+        return UserFiles(self.user)
 
     @cached_property
     def files(self) -> "ConfigurationFiles":

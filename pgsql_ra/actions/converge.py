@@ -30,7 +30,7 @@ def take_snapshot(
 ) -> Snapshot:
     """The cluster as it is now beside a server that was just looked at."""
     cluster = read_cluster(context.resource, context.deadline)
-    remembered = read_promotion(context.files, context.pgdata)
+    remembered = read_promotion(context.believed, context.pgdata)
     if isinstance(server, Primary):
         leaving |= announced(context)
     snapshot = Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark, remembered)

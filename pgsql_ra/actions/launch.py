@@ -29,7 +29,7 @@ def check_options(context: Context) -> None:
 
 def launch(context: Context, major: int) -> None:
     """The server runs as a standby that replays all that it receives, until it is promoted."""
-    remove_recovery_signal(context.pgdata, context.log)
+    remove_recovery_signal(context.pgdata, context.user_files, context.log)
     start_sufficient(context, settings_of_standby(major))
 
 

@@ -9,10 +9,10 @@ ever.
 A file on this node, and a hint only: if it is lost a commit waits for a moment, and it is forgotten by itself.
 """
 
-import os
 import time
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.ocf import AgentError
 
 FILE = "leaving"
 SECONDS = 30.0
@@ -22,16 +22,15 @@ SECONDS = 30.0
 def remember_leaving(context: Context, nodes: frozenset[str]) -> None:
     """The primary's next actions know that these nodes are about to stop."""
     # The clock of the system, which is the same for every process until it boots again.
-    context.files.write(FILE, f"{time.monotonic()} {' '.join(sorted(nodes | leaving(context)))}\n")
+    context.state.write(FILE, f"{time.monotonic()} {' '.join(sorted(nodes | leaving(context)))}\n")
 
 
 def leaving(context: Context) -> frozenset[str]:
     """The nodes that were announced to stop a moment ago."""
     try:
-        with open(context.files.path(FILE), encoding="utf-8") as file:
-            since, *nodes = file.read().split()
+        since, *nodes = (context.state.read(FILE) or "").split()
         age = time.monotonic() - float(since)
-    except (OSError, ValueError):
+    except (AgentError, ValueError):
         return frozenset()
     return frozenset(nodes) if 0 <= age < SECONDS else frozenset()
 
@@ -39,6 +38,6 @@ def leaving(context: Context) -> frozenset[str]:
 def forget_leaving(context: Context) -> None:
     """What was announced is over: a node has started."""
     try:
-        os.remove(context.files.path(FILE))
-    except OSError:
+        context.state.remove(FILE)
+    except AgentError:
         return  # nothing was announced

@@ -3,8 +3,6 @@
 that node: a person has to look at the data first.
 """
 
-import os
-
 from pgsql_ra.actions.context import Context
 
 LOCK_FILE = "PGSQL.lock"
@@ -13,8 +11,7 @@ LOCK_FILE = "PGSQL.lock"
 def make_lock(context: Context) -> None:
     """The lock is there, on disk."""
     context.files.prepare_directory()
-    os.close(os.open(context.files.path(LOCK_FILE), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-    os.sync()
+    context.files.write(LOCK_FILE, "")
 
 
 def release_lock(context: Context) -> bool:
@@ -22,13 +19,14 @@ def release_lock(context: Context) -> bool:
     node holds the newest data. False if it stays, so that nothing may be started here.
     """
     lock = context.files.path(LOCK_FILE)
+    locked = context.files.exists(LOCK_FILE)
     standbys = context.notification.unpromoted - {context.node.lower()}
-    if standbys and os.path.exists(lock):
+    if standbys and locked:
         context.log.warning(
             f"{', '.join(sorted(standbys))} may take over, so {lock} stays (rejoin=manual): this node starts again when"
             " somebody has looked at its data and removed it"
         )
         return False
-    if os.path.exists(lock):
-        os.remove(lock)
+    if locked:
+        context.files.remove(LOCK_FILE)
     return True

@@ -42,7 +42,7 @@ def mark_known(context: Context) -> None:
     from pgsql_ra.postgres.promotion_file import read_promotion
 
     def write(marks: "Attributes") -> None:
-        promotion = read_promotion(context.files, context.pgdata)
+        promotion = read_promotion(context.believed, context.pgdata)
         if promotion is not None:
             marks.set_private("known", context.node, promotion.stamp)
 

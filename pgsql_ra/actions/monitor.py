@@ -23,9 +23,7 @@ def monitor(context: Context) -> Exit:
     probe = is_probe(context.action, context.environ)
     if probe or not context.replicates:
         return look(context, probe)
-    from pgsql_ra.postgres.job import JobFile
-
-    repair = JobFile(context.parameters.tmpdir)
+    repair = context.job
     before = repair.last_downtime()
     try:
         found = look(context, probe)
@@ -81,9 +79,7 @@ def repaired_meanwhile(context: Context, before: str) -> bool:
     """Whether a repair of the data has the server down, or had it down since `before`; the end of that is waited for,
     as long as half of the action's time is left.
     """
-    from pgsql_ra.postgres.job import JobFile
-
-    repair = JobFile(context.parameters.tmpdir)
+    repair = context.job
     if repair.last_downtime() == before and not ((job := repair.running()) and job.holds_server):
         return False
     limit = context.deadline.within(context.deadline.remaining() / 2)

@@ -52,9 +52,9 @@ def _look_once(context: Context, answer_by: Deadline) -> ServerState:
     if pid is None:
         left = server_processes(context.pgdata, context.parameters.pgdba)
         if left and context.replicates:
-            from pgsql_ra.postgres.job import JobFile, besides
+            from pgsql_ra.postgres.job import besides
 
-            left = besides(JobFile(context.parameters.tmpdir).running(), left)
+            left = besides(context.job.running(), left)
         if left:
             return Unresponsive(left[0], f"the postmaster is gone, but processes of its server are left: {left}")
         return Stopped()

@@ -19,7 +19,7 @@ def require_what_was_promised(context: Context, server: Primary, promised: Promi
     Something that ends recovery too early (a target in a place that the agent does not know, files that went away) is
     seen here at the latest, before anybody is told that this node is the primary.
     """
-    promotion = read_promotion(context.files, context.pgdata)
+    promotion = read_promotion(context.believed, context.pgdata)
     if promotion is None or promotion.node != context.node.lower() or promotion.begin is None:
         return
     begin, history = promotion.begin, server.position.history

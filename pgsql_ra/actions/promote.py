@@ -60,8 +60,8 @@ def may_have_taken_commits(context: Context, timeline: int) -> bool:
 def _restart_as_primary(context: Context) -> None:
     """Stop the standby and start it as a primary, which keeps its timeline (restart_on_promote)."""
     stop_server(context.pgdata, escalation_seconds(context), context.deadline, context.log)
-    remove_standby_signal(context.pgdata)
-    remove_recovery_signal(context.pgdata, context.log)
+    remove_standby_signal(context.pgdata, context.user)
+    remove_recovery_signal(context.pgdata, context.user_files, context.log)
     context.server.start(context.deadline, {})
 
 

@@ -56,7 +56,7 @@ SETTLE_SECONDS = 60.0
 
 def job_file(context: Context) -> JobFile:
     """The job of this data directory."""
-    return JobFile(context.parameters.tmpdir)
+    return context.job
 
 
 def examine(context: Context, policy: Rejoin, running: Standby | None = None, ask: bool = True) -> Verdict:
@@ -90,7 +90,7 @@ def local_data(context: Context, running: Standby | None) -> LocalData:
         if running is not None:
             raise
         vacancy = Vacancy(str(error), holds_data=True, hindrance=hindrance(pgdata))
-        return LocalData(False, system=remembered_system(context.files), vacancy=vacancy)
+        return LocalData(False, system=remembered_system(context.believed), vacancy=vacancy)
     was_primary = control.was_primary and running is None
     job = job_file(context).read()
     if running is not None:
@@ -109,7 +109,7 @@ def local_data(context: Context, running: Standby | None) -> LocalData:
         # Somebody has put a base backup, or a finished rewind, in its place meanwhile.
         broken_off="" if control.is_backup else job.broken_off,
         unproven=job.unproven and not control.is_backup,
-        lock=lock if os.path.exists(lock) else "",
+        lock=lock if context.files.exists(LOCK_FILE) else "",
     )
 
 
@@ -120,7 +120,7 @@ def known_system(context: Context) -> str:
     try:
         return read_control(context.pgdata, context.programs, context.deadline).system
     except DamagedControl:
-        return remembered_system(context.files)
+        return remembered_system(context.believed)
 
 
 def ask_primary(
@@ -216,18 +216,23 @@ def settle_data(context: Context) -> Follow:
     if not isinstance(verdict, Follow):
         lacks_data = is_vacant(context.pgdata) and not policy_of(context).may_copy
         raise (NotInstalled if lacks_data else NotSafe)(verdict.because)
-    if file.read().pid:
+    if (job := file.read()).pid or job.broken_off:
         file.update(waiter=0, waiter_begun=0, spared=False, broken_off="", result="")
     return verdict
 
 
 def finish_swap(context: Context) -> None:
     """A new copy that was being put in place when its job ended is put in place."""
+    if not job_file(context).running():
+        complete_swap(context)
+
+
+def complete_swap(context: Context) -> None:
+    """The same for whoever holds the job's lock."""
     file = job_file(context)
-    swaps = file.read().swaps
-    if swaps and not file.running():
+    if swaps := file.read().swaps:
         context.log.warning(f"putting the new copy of {context.pgdata} in place, which was broken off")
-        carry_out(tuple(Swap(*swap) for swap in swaps))
+        carry_out(context.user_files, tuple(Swap(*swap) for swap in swaps))
         file.update(swaps=(), broken_off="", unproven=False)
 
 

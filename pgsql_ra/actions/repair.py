@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.actions.rejoin import NO_PRIMARY_YET, examine, job_file, show
+from pgsql_ra.actions.rejoin import NO_PRIMARY_YET, complete_swap, examine, job_file, show
 from pgsql_ra.actions.repair_steps import ALONE_SECONDS, Repair
 from pgsql_ra.ocf import FAILURES, AgentError, Deadline, NotSafe, of_system, reason_of
 from pgsql_ra.pacemaker.cib import read_cluster
@@ -90,6 +90,8 @@ def _work(context: Context, lock: int, verdict: Rewind | Copy | AwaitPrimary | N
     result, may_try_again = "", False
     job_file(context).update(in_place=False)  # an attempt before this one may have been killed at that
     try:
+        # One that was killed while the parts changed places has left some of them new, some old, and some nowhere.
+        complete_swap(context)
         found = verdict or examine(context, policy)
         while isinstance(found, AwaitPrimary):
             _await_primary(context, found.because)

@@ -7,7 +7,6 @@ place, that is noted durably, and nothing starts from the directory until the no
 """
 
 import os
-import shutil
 import signal
 import time
 
@@ -149,15 +148,16 @@ class Repair:
         context, given = self.context, self.context.parameters
         self.say("waiting for the primary's checkpoint")
         primary.checkpoint(given.pgdb, self.context.deadline.within(PRIMARY_SECONDS * 2))
-        major, saved = read_major(context.pgdata), context.files.path(OWN_FILES)
+        major, saved, files = read_major(context.pgdata), context.files.path(OWN_FILES), context.user_files
         self.keep_wal(major)
         self.stop()
         control = read_control(context.pgdata, context.programs, context.deadline)
         if control.phase not in CLEAN:
             self.say("recovering from the crash")
-            recover(context.pgdata, given.config, major, context.programs, self.lock, context.deadline)
+            recover(context.pgdata, given.config, major, context.programs, files, self.lock, context.deadline)
         service = primary.write_service(given.tmpdir, given.pgdb)
-        shutil.rmtree(saved, ignore_errors=True)
+        if files.exists(saved):
+            files.remove_tree(saved)
 
         def run_rewind(dry_run: bool) -> str:
             return rewind(
@@ -178,7 +178,7 @@ class Repair:
         self.check_wal(primary, first_needed(context.pgdata, said, context.programs, context.deadline))
         self.await_primary()
         self.check_common(last_common(said))
-        save_own_files(context.pgdata, saved)
+        save_own_files(files, context.pgdata, saved)
         broken_off = f"pg_rewind was broken off in {context.pgdata}, which needs a new copy"
         self.file.update(broken_off=broken_off, in_place=True)
         self.in_place = True
@@ -188,9 +188,9 @@ class Repair:
         try:
             run_rewind(dry_run=False)
             self.check_source(context.pgdata)
-            put_own_files(saved, context.pgdata)
+            put_own_files(files, saved, context.pgdata)
             self.file.update(broken_off="", in_place=False, unproven=False)
-            shutil.rmtree(saved, ignore_errors=True)
+            files.remove_tree(saved)
         finally:
             self.in_place = False
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -226,7 +226,7 @@ class Repair:
         context, given = self.context, self.context.parameters
         context.log.warning(f"a new copy of the primary is made: {verdict.because}")
         self.tell_lost(verdict.lost)
-        swaps = plan_swaps(context.pgdata)
+        swaps = plan_swaps(context.pgdata, context.user_files)
         was_vacant = is_vacant(context.pgdata)
         service = primary.write_service(given.tmpdir, "replication")
         slot = slot_name(given.replication_slot_name, context.node) if given.replication_slot_name else ""
@@ -237,7 +237,7 @@ class Repair:
             swaps,
             slot,
             context.programs,
-            context.user,
+            context.user_files,
             service,
             self.lock,
             self.progress,
@@ -246,10 +246,10 @@ class Repair:
         try:
             self.check_source(swaps[-1].new)
         except BaseException:
-            discard(swaps)
+            discard(context.user_files, swaps)
             raise
         if was_vacant and not is_vacant(context.pgdata):
-            discard(swaps)
+            discard(context.user_files, swaps)
             raise NotSafe(f"somebody has put something into {context.pgdata} while the copy was made")
         self.stop()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -258,14 +258,17 @@ class Repair:
                 swaps=tuple((swap.current, swap.new, swap.old) for swap in swaps),
                 broken_off=f"a new copy of {context.pgdata} is being put in place",
             )
-            carry_out(swaps)
+            carry_out(context.user_files, swaps)
             self.file.update(swaps=(), broken_off="", unproven=False)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         kept = f"the old data are in {swaps[-1].old}" if os.path.exists(swaps[-1].old) else "there were no old data"
         context.log.info(f"the new copy is in place, {kept}")
-        for deleted in prune(context.pgdata, given.keep_old_data):
+        pruned = prune(context.user_files, context.pgdata, given.keep_old_data, swaps[-1].old)
+        for deleted in pruned.deleted:
             context.log.info(f"{deleted} is deleted: keep_old_data={given.keep_old_data}")
+        for left in pruned.left:
+            context.log.warning(f"{left}; keep_old_data={given.keep_old_data}: remove it by hand")
 
     def keep_wal(self, major: int) -> None:
         """A server that runs removes no WAL when it stops. (What says so is written anew at its next start.)"""
@@ -273,10 +276,7 @@ class Repair:
         pid = postmaster(context.pgdata)
         if pid is None:
             return
-        path = context.files.path(RECOVERY_FILE)
-        with open(path, encoding="utf-8") as file:
-            settings = file.read()
-        context.files.write(RECOVERY_FILE, f"{settings}{keep_all_wal(major)}\n")
+        context.files.change(RECOVERY_FILE, lambda settings: f"{settings}{keep_all_wal(major)}\n")
         context.server.reload()
         limit = context.deadline.within(RELOAD_SECONDS)
         while limit.remaining() > 0:
@@ -337,7 +337,7 @@ class Repair:
         context.log.warning(f"thrown away: {lost}, {number} transactions that the primary does not have")
         if context.parameters.keep_lost_wal:
             place = context.files.path(f"lost-wal-{lost.timeline}-{lost.begin.padded()}")
-            keep_segments(context.pgdata, lost, place)
+            keep_segments(context.user_files, context.pgdata, lost, place)
             context.log.warning(f"the segments with the WAL that is thrown away are kept in {place}")
 
     def say(self, phase: str) -> None:

@@ -2,6 +2,7 @@
 """Bringing the server up as a standby: for `start`, and for `demote`, which leaves one behind."""
 
 import os
+import re
 from collections.abc import Callable
 
 from pgsql_ra.actions.context import Context
@@ -28,8 +29,9 @@ from pgsql_ra.postgres.configuration import (
 )
 from pgsql_ra.postgres.control import read_control
 from pgsql_ra.postgres.label import has_label, set_label_aside, stale_label
-from pgsql_ra.postgres.places import SOCKET_DIRECTORY_MODE, STATISTICS_MODE, prepare_directory, prepare_log
+from pgsql_ra.postgres.places import prepare_log, prepare_socket_directory, prepare_statistics_directory
 from pgsql_ra.postgres.process import postmaster, remove_stale_pid_file
+from pgsql_ra.postgres.reading import files_in
 from pgsql_ra.postgres.wal import read_major
 from pgsql_ra.replication.policy import Mode
 from pgsql_ra.replication.snapshot import Link, Standby, SynchronousStandbys
@@ -39,6 +41,7 @@ from pgsql_ra.replication.upstream import Content
 TARGET_PRIMARY_VERSION = 14
 STATISTICS_IN_MEMORY_VERSION = 15
 RELOADABLE_CONNINFO_VERSION = 13
+VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})*")
 OLDEST_VERSION = 12
 """The first PostgreSQL whose standbys are made by standby.signal and ordinary settings."""
 
@@ -84,7 +87,7 @@ def set_stale_label_aside(context: Context, major: int) -> None:
         return
     control = read_control(context.pgdata, context.programs, context.deadline)
     if because := stale_label(context.pgdata, major, control):
-        set_label_aside(context.pgdata, because, context.log)
+        set_label_aside(context.pgdata, because, context.user_files, context.log)
 
 
 def bring_up_outside_standby(context: Context) -> None:
@@ -100,14 +103,14 @@ def bring_up_outside_standby(context: Context) -> None:
 
 def start_server(context: Context, major: int, start: Callable[[], None]) -> None:
     """Make the places that the server needs, and `start` it."""
-    given, user = context.parameters, context.user
-    prepare_log(given.logfile, user)
+    given, files = context.parameters, context.user_files
+    prepare_log(given.logfile, files)
     if given.socketdir:
-        prepare_directory(given.socketdir, SOCKET_DIRECTORY_MODE, user, "parameter socketdir")
+        prepare_socket_directory(given.socketdir, files)
     if major < STATISTICS_IN_MEMORY_VERSION:
         directory = os.path.join(given.pgdata, configured(context, "stats_temp_directory"))
-        prepare_directory(directory, STATISTICS_MODE, user, "stats_temp_directory")
-    remove_stale_pid_file(given.pgdata, given.pgdba, context.log)
+        prepare_statistics_directory(directory, files)
+    remove_stale_pid_file(given.pgdata, given.pgdba, files, context.log)
     start()
 
 
@@ -126,17 +129,19 @@ def check_data_directory(context: Context) -> int:
     Returns PostgreSQL's major version.
     """
     pgdata, user = context.pgdata, context.user
-    version_file = os.path.join(pgdata, "PG_VERSION")
     if not os.path.isdir(pgdata):
         raise NotInstalled(f"there is no data directory {pgdata} on this node (parameter pgdata)")
     try:
-        with open(version_file, encoding="ascii", errors="replace") as file:
-            version = file.read().strip()
+        version = files_in(pgdata).text(os.path.join(pgdata, "PG_VERSION")).strip()
     except FileNotFoundError:
         advice = "move it away, and `pgsql-ra rejoin` copies the primary" if context.replicates else "check pgdata"
         raise NotInstalled(f"{pgdata} is not a data directory (it has no PG_VERSION): {advice}") from None
+    except OSError as error:
+        raise NotInstalled(f"cannot read PG_VERSION in {pgdata}: {error.strerror}") from error
+    if not VERSION.fullmatch(version):
+        raise NotInstalled(f"{pgdata} is not a data directory: its PG_VERSION names no version")
     major = version.partition(".")[0]
-    if not major.isdigit() or int(major) < OLDEST_VERSION:
+    if int(major) < OLDEST_VERSION:
         raise NotInstalled(
             f"{pgdata} belongs to PostgreSQL {version}; this agent runs version {OLDEST_VERSION} and later"
         )
@@ -182,14 +187,14 @@ def remove_shell_agent_lock(context: Context, because: str) -> None:
     here.
     """
     lock = context.files.path(LOCK_FILE)
-    if os.path.exists(lock):
-        os.remove(lock)
+    if context.files.exists(LOCK_FILE):
+        context.files.remove(LOCK_FILE)
         context.log.info(f"{lock}, which ocf:heartbeat:pgsql left, is removed: {because}")
 
 
 def write_configuration(context: Context, link: Link) -> None:
     """The agent's two files and the lines that include them, and nothing that would outrank them."""
-    if forget_conninfo(context.pgdata, context.user):
+    if forget_conninfo(context.pgdata, context.user_files):
         context.log.info(f"primary_conninfo is taken out of {AUTO_FILE}: it would outrank the agent's")
     write_recovery_settings(context, link)
     context.files.write(SYNCHRONOUS_FILE, synchronous_settings(_first_setting(context)))

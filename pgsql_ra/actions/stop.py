@@ -33,7 +33,7 @@ def stop(context: Context) -> Exit:
 
 def end_repair(context: Context) -> bool:
     """No repair works on the data directory any more; False if one goes on, which starts no server."""
-    file = JobFile(context.parameters.tmpdir)
+    file = context.job
     job = file.running()
     if job is None:
         return True

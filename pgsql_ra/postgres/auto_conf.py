@@ -9,30 +9,22 @@ import os
 import re
 
 from pgsql_ra.ocf import NotPermitted
-from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.postgres.user_files import UserFiles
 
 AUTO_FILE = "postgresql.auto.conf"
-_CONNINFO = re.compile(rb"^\s*primary_conninfo\s*[=\s].*(?:\n|\Z)", re.MULTILINE | re.IGNORECASE)
+_CONNINFO = re.compile(r"^\s*primary_conninfo\s*[=\s].*(?:\n|\Z)", re.MULTILINE | re.IGNORECASE)
 
 
-def forget_conninfo(pgdata: str, user: DatabaseUser) -> bool:
+def forget_conninfo(pgdata: str, files: UserFiles) -> bool:
     """The file of a server that does not run sets no primary_conninfo; False if it did not before. NotPermitted if it
     cannot be changed.
     """
     path = os.path.join(pgdata, AUTO_FILE)
     try:
-        with user.acting():
-            with open(path, "rb") as file:
-                text = file.read()
-            if not _CONNINFO.search(text):
-                return False
-            descriptor = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_CONNINFO.sub(b"", text))
-                file.flush()
-                os.fsync(file.fileno())
-            # The name that the server itself uses, and cleans up (PG_AUTOCONF_FILENAME ".tmp" in guc.c).
-            os.replace(f"{path}.tmp", path)
+        text = files.read(path).decode(errors="surrogateescape")
+        if not _CONNINFO.search(text):
+            return False
+        files.write(path, _CONNINFO.sub("", text))
     except FileNotFoundError:
         return False
     except OSError as error:

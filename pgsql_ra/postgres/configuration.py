@@ -5,10 +5,12 @@ own in tmpdir, and the lines in the server's configuration that include them.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from pgsql_ra.ocf import NotInstalled, NotPermitted
 from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.postgres.user_files import UserFiles
 from pgsql_ra.replication.snapshot import Link, SynchronousStandbys
 
 PASSWORD_FILE = "primary.pass"  # noqa: S105 - the name of a file
@@ -16,6 +18,7 @@ RECOVERY_FILE = "recovery.conf"
 SERVICE = "pgsql-ra-primary"
 SERVICE_FILE = "primary.service"
 SYNCHRONOUS_FILE = "rep_mode.conf"
+PRIVATE = 0o700
 _NOTE = "# added by pgsql-ra"
 
 
@@ -144,88 +147,109 @@ class ConfigurationFiles:
     def __init__(self, config: str, tmpdir: str, user: DatabaseUser) -> None:
         self._config = config
         self._tmpdir = tmpdir
-        self._user = user
+        self._files = UserFiles(user)
 
     def path(self, name: str) -> str:
         """Where the file of this name lies."""
         return os.path.join(self._tmpdir, name)
 
     def prepare_directory(self) -> None:
-        """Make tmpdir, for nobody but the database user. NotPermitted if that cannot be done."""
-        try:
-            os.makedirs(self._tmpdir, mode=0o700, exist_ok=True)
-            self._user.own(self._tmpdir)
-            os.chmod(self._tmpdir, 0o700)
-        except OSError as error:
-            raise NotPermitted(
-                f"cannot prepare the directory {self._tmpdir} (parameter tmpdir): {error.strerror}"
-            ) from error
+        """Make tmpdir, for nobody but the database user. NotPermitted if that cannot be done.
 
-    def write(self, name: str, text: str) -> None:
-        """Replace a file in one step that survives a crash: whoever reads it sees the old text or the new one."""
-        path = self.path(name)
-        beside = f"{path}.new"
+        A link is followed, since nothing is done there but what the user may do.
+        """
+        files, tmpdir, user = self._files, self._tmpdir, self._files.user
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            self._user.own(beside)
-            os.replace(beside, path)
-            directory = os.open(self._tmpdir, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            files.provide_directory(tmpdir, PRIVATE)
+            if (owner := files.make_private(tmpdir)) != user.uid:
+                raise NotPermitted(
+                    f"the directory {tmpdir} (parameter tmpdir) belongs to user {owner}, and has to be {user.name}'s:"
+                    f" chown {user.name} {tmpdir}, if it is the agent's alone"
+                )
         except OSError as error:
-            raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
+            raise NotPermitted(f"cannot prepare the directory {tmpdir} (parameter tmpdir): {error.strerror}") from error
 
-    def synchronous(self) -> SynchronousStandbys | None:
-        """The setting that the file gives to the server at its next reload; None if there is no such file."""
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return self._files.exists(self.path(name))
+
+    def read(self, name: str) -> str | None:
+        """What a file says; None if there is none. NotPermitted if it cannot be read."""
         try:
-            with open(self.path(SYNCHRONOUS_FILE), encoding="utf-8") as file:
-                return synchronous_in_settings(file.read())
+            return self._files.text(self.path(name))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise NotPermitted(f"cannot read {self.path(SYNCHRONOUS_FILE)}: {error.strerror}") from error
+            raise NotPermitted(f"cannot read {self.path(name)}: {error.strerror}") from error
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file in one step that survives a crash: whoever reads it sees the old text or the new one."""
+        with self._changing(name):
+            self._write(name, text)
+
+    def change(self, name: str, changed: Callable[[str], str]) -> None:
+        """Replace a file by what `changed` makes of it; nobody else changes it in between."""
+        with self._changing(name):
+            text = self.read(name)
+            if text is None:
+                raise NotPermitted(f"there is no file {self.path(name)}: the agent writes it when it starts the server")
+            if (new := changed(text)) != text:
+                self._write(name, new)
+
+    def remove(self, name: str) -> None:
+        """There is no file of this name."""
+        try:
+            self._files.remove(self.path(name))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise NotPermitted(f"cannot remove {self.path(name)}: {error.strerror}") from error
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        try:
+            with self._files.locked(self._tmpdir):
+                yield
+        except OSError as error:
+            raise NotPermitted(f"cannot write {self.path(name)} (parameter tmpdir): {error.strerror}") from error
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            self._files.write(self.path(name), text)
+        except OSError as error:
+            raise NotPermitted(f"cannot write {self.path(name)}: {error.strerror}") from error
+
+    def synchronous(self) -> SynchronousStandbys | None:
+        """The setting that the file gives to the server at its next reload; None if there is no such file."""
+        text = self.read(SYNCHRONOUS_FILE)
+        return None if text is None else synchronous_in_settings(text)
 
     def link(self) -> Link:
         """Whether the recovery file names a primary. FIXED if there is no such file: the agent has not set this up."""
-        try:
-            with open(self.path(RECOVERY_FILE), encoding="utf-8") as file:
-                return Link.CUT if _NO_CONNINFO in file.read().splitlines() else Link.OPEN
-        except FileNotFoundError:
+        text = self.read(RECOVERY_FILE)
+        if text is None:
             return Link.FIXED
-        except OSError as error:
-            raise NotPermitted(f"cannot read {self.path(RECOVERY_FILE)}: {error.strerror}") from error
+        return Link.CUT if _NO_CONNINFO in text.splitlines() else Link.OPEN
 
     def set_conninfo(self, conninfo: str) -> None:
         """Change the recovery file's connection string, and nothing else in it."""
-        try:
-            with open(self.path(RECOVERY_FILE), encoding="utf-8") as file:
-                text = file.read()
-        except OSError as error:
-            raise NotPermitted(f"cannot read {self.path(RECOVERY_FILE)}: {error.strerror}") from error
-        if (changed := with_conninfo(text, conninfo)) != text:
-            self.write(RECOVERY_FILE, changed)
+        self.change(RECOVERY_FILE, lambda text: with_conninfo(text, conninfo))
 
     def include(self, *names: str) -> None:
         """Make sure that the server's configuration includes these files; a line that does is left as it is."""
         try:
-            with open(self._config, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read()
+            text = self._files.read_linked(self._config).decode(errors="surrogateescape")
         except FileNotFoundError as error:
             raise NotInstalled(f"there is no configuration file {self._config} (parameter config)") from error
+        except OSError as error:
+            raise NotPermitted(f"cannot read {self._config} (parameter config): {error.strerror}") from error
         missing = [name for name in names if not self._is_included(text, self.path(name))]
         if not missing:
             return
         lines = "".join(f"include_if_exists {quote(self.path(name))} {_NOTE}\n" for name in missing)
         start = "" if text.endswith("\n") or not text else "\n"
         try:
-            with open(self._config, "a", encoding="utf-8") as file:
-                file.write(start + lines)
+            self._files.append_provided(self._config, start + lines)
         except OSError as error:
             raise NotPermitted(f"cannot add the include lines to {self._config}: {error.strerror}") from error
 
@@ -236,20 +260,19 @@ class ConfigurationFiles:
 
 
 def write_standby_signal(pgdata: str, user: DatabaseUser) -> None:
-    """Make the server start as a standby (PostgreSQL 12 and later)."""
+    """Make the server start as a standby (PostgreSQL 12 and later). A link or a pipe of that name is replaced."""
     path = os.path.join(pgdata, "standby.signal")
     try:
-        with open(path, "a", encoding="utf-8"):
-            user.own(path)
+        UserFiles(user).write(path, "")
     except OSError as error:
         raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
 
 
-def remove_standby_signal(pgdata: str) -> None:
+def remove_standby_signal(pgdata: str, user: DatabaseUser) -> None:
     """Make the server start as a primary."""
     path = os.path.join(pgdata, "standby.signal")
     try:
-        os.remove(path)
+        UserFiles(user).remove(path)
     except FileNotFoundError:
         return
     except OSError as error:

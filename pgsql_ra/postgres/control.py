@@ -8,6 +8,7 @@ from enum import Enum
 
 from pgsql_ra.ocf import Deadline, NotInstalled, ServerFailure
 from pgsql_ra.postgres.programs import Programs
+from pgsql_ra.postgres.reading import files_in
 from pgsql_ra.postgres.recovery import SIZES
 from pgsql_ra.postgres.wal import newest_timeline, read_history, read_major
 from pgsql_ra.postgres.wal_end import valid_until
@@ -96,7 +97,7 @@ def _changed_blocks(values: dict[str, str]) -> ChangedBlocks:
 
 
 def _exists(pgdata: str, name: str) -> bool:
-    return os.path.exists(os.path.join(pgdata, name))
+    return files_in(pgdata).exists(os.path.join(pgdata, name))
 
 
 class DamagedControl(ServerFailure):

@@ -3,7 +3,8 @@
 
 Pacemaker kills the process group of an action that takes too long; a copy of a large database takes hours. There is one
 job at a time for each data directory: it holds a lock, which the kernel releases with its last process, so whether one
-runs is never guessed. What it does, and what is to be done at its end, is in a file in `tmpdir` that survives a reboot.
+runs is never guessed. What it does, and what is to be done at its end, is in a file in the state directory, where only
+root writes: what it says is carried out by root.
 
 `stop` uses this module, so it loads nothing that could be missing.
 """
@@ -16,8 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
-from pgsql_ra.ocf import AgentError, Deadline, NotPermitted
+from pgsql_ra.ocf import AgentError, Deadline
+from pgsql_ra.postgres.broken_off import BrokenOffMark
 from pgsql_ra.postgres.process import send
+from pgsql_ra.state import StateDirectory
 
 LOCK_FILE = "rejoin.lock"
 STATE_FILE = "rejoin.state"
@@ -73,55 +76,52 @@ class JobState(NamedTuple):
 
 
 class JobFile:
-    """The state of the job of one data directory, in the agent's own directory."""
+    """The state of the job of one data directory, in the state directory, and the mark that lies with the data.
 
-    def __init__(self, tmpdir: str) -> None:
-        self._lock = os.path.join(tmpdir, LOCK_FILE)
-        self._path = os.path.join(tmpdir, STATE_FILE)
+    `take_over` brings what an earlier version has left into the state directory.
+    """
+
+    def __init__(
+        self, state: StateDirectory, mark: BrokenOffMark, take_over: Callable[[], object] = lambda: None
+    ) -> None:
+        self._state = state
+        self._mark = mark
+        self._take_over = take_over
 
     def read(self) -> JobState:
-        """What it says; an empty state if there is none, or if it cannot be read."""
+        """What it says; an empty state if there is none. One that cannot be read may have said that the data are
+        worthless.
+        """
         try:
-            with open(self._path, encoding="utf-8") as file:
-                known = json.load(file)
-            known["swaps"] = tuple((current, new, old) for current, new, old in known.get("swaps", ()))
-            return JobState(**{name: known[name] for name in JobState._fields if name in known})
-        except (OSError, ValueError, TypeError):
-            return JobState()
+            self._take_over()
+            text = self._state.read(STATE_FILE)
+            job = JobState() if text is None else _parse(text)
+        except (AgentError, OSError, ValueError, TypeError, AttributeError):
+            path = self._state.path(STATE_FILE)
+            job = JobState(
+                broken_off=f"{path} cannot be read, so pg_rewind may have been broken off: `pgsql-ra rejoin` makes a"
+                f" new copy; if you know that the data are whole, remove {path}"
+            )
+        if not job.broken_off and self._mark.is_there():
+            return job._replace(
+                broken_off=f"pg_rewind was broken off here, says {self._mark.path}: `pgsql-ra rejoin` makes a new copy;"
+                " if other data were put there since, remove that file"
+            )
+        return job
 
     def write(self, state: JobState) -> None:
-        """Replace it in one step that survives a crash."""
-        try:
-            self._write(state)
-        except OSError as error:
-            raise NotPermitted(f"cannot write {self._path}: {error.strerror}") from error
-
-    def _write(self, state: JobState) -> None:
-        beside = f"{self._path}.new"
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(state._asdict(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._path)
-        directory = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        """Replace it in one step that survives a crash. The mark is there before it says so, and goes after that."""
+        if state.broken_off:
+            self._mark.make()
+        self._state.write(STATE_FILE, json.dumps(state._asdict()))
+        if not state.broken_off:
+            self._mark.remove()
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Within this context nobody else reads and then writes the state (job and actions both do)."""
-        try:
-            descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise NotPermitted(f"cannot make {self._path}.lock: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with self._state.locked(f"{STATE_FILE}.lock"):
             yield
-        finally:
-            os.close(descriptor)
 
     def update(self, **changes: object) -> JobState:
         """Change some fields."""
@@ -143,9 +143,9 @@ class JobFile:
     def running(self) -> JobState | None:
         """The job that runs now; None if there is none. Costs two system calls."""
         try:
-            descriptor = os.open(self._lock, os.O_RDWR)
-        except OSError:
-            return None
+            descriptor = self._state.open_lock(LOCK_FILE, create=False)
+        except (OSError, AgentError):
+            return None  # no job was ever begun, or nobody can have begun one there
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -156,7 +156,7 @@ class JobFile:
 
     def acquire(self) -> int | None:
         """Become the one job: a descriptor that holds the lock while it, or a child that inherits it, is open."""
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        descriptor = self._state.open_lock(LOCK_FILE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -184,6 +184,13 @@ class JobFile:
             for pid in session_members(state.pid):
                 send(pid, signal.SIGKILL)
             deadline.pause("the processes that repair the data directory to end", 0.05)
+
+
+def _parse(text: str) -> JobState:
+    """ValueError, TypeError or AttributeError if it is not what a job has written."""
+    known = json.loads(text)
+    known["swaps"] = tuple((current, new, old) for current, new, old in known.get("swaps", ()))
+    return JobState(**{name: known[name] for name in JobState._fields if name in known})
 
 
 def detach(work: Callable[[], None], lock: int | None = None) -> None:

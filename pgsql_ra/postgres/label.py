@@ -18,6 +18,8 @@ import re
 
 from pgsql_ra.ocf import Log, NotPermitted
 from pgsql_ra.postgres.control import ClusterPhase, ControlData
+from pgsql_ra.postgres.reading import files_in
+from pgsql_ra.postgres.user_files import UserFiles
 from pgsql_ra.postgres.wal import has_segment, segment_bytes
 from pgsql_ra.replication.lsn import Lsn
 
@@ -33,7 +35,7 @@ _METHOD = re.compile(r"^BACKUP METHOD: pg_start_backup$", re.MULTILINE)
 
 def has_label(pgdata: str) -> bool:
     """Whether there is one."""
-    return os.path.exists(os.path.join(pgdata, LABEL))
+    return files_in(pgdata).exists(os.path.join(pgdata, LABEL))
 
 
 def stale_label(pgdata: str, major: int, control: ControlData) -> str:
@@ -45,10 +47,9 @@ def stale_label(pgdata: str, major: int, control: ControlData) -> str:
     backup that holds the WAL it was begun with starts with its label.
     """
     try:
-        with open(os.path.join(pgdata, LABEL), encoding="utf-8", errors="replace") as file:
-            text = file.read()
-    except FileNotFoundError:
-        return ""
+        text = files_in(pgdata).text(os.path.join(pgdata, LABEL))
+    except OSError:
+        return ""  # what it is, the server will say
     start = _START.search(text)
     if major > LAST_WITH_EXCLUSIVE_BACKUPS or not _METHOD.search(text) or start is None:
         return ""
@@ -68,15 +69,16 @@ def stale_label(pgdata: str, major: int, control: ControlData) -> str:
     )
 
 
-def set_label_aside(pgdata: str, because: str, log: Log) -> None:
+def set_label_aside(pgdata: str, because: str, files: UserFiles, log: Log) -> None:
     """Rename it, as the server would. NotPermitted if that cannot be done."""
     label = os.path.join(pgdata, LABEL)
     log.warning(f"{LABEL} in {pgdata} is renamed to {ASIDE}: {because}")
     try:
-        os.replace(label, os.path.join(pgdata, ASIDE))
+        files.rename(label, os.path.join(pgdata, ASIDE))
     except OSError as error:
         raise NotPermitted(f"cannot rename {label}, which {because}: {error.strerror}") from error
 
 
 def _all_there(pgdata: str, names: tuple[str, ...]) -> bool:
-    return all(os.path.exists(os.path.join(pgdata, name)) for name in names)
+    files = files_in(pgdata)
+    return all(files.exists(os.path.join(pgdata, name)) for name in names)

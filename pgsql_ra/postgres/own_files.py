@@ -5,7 +5,9 @@ pg_rewind and pg_basebackup bring the primary's files of the same names along.
 """
 
 import os
-import shutil
+import stat
+
+from pgsql_ra.postgres.user_files import UserFiles
 
 POSTGRESQLS_OWN = frozenset(
     {
@@ -26,67 +28,39 @@ LARGEST_BYTES = 16 << 20
 """What is larger is no configuration."""
 
 
-def save_own_files(pgdata: str, place: str) -> None:
+def save_own_files(files: UserFiles, pgdata: str, place: str) -> None:
     """A copy of this node's own files is in `place`, on disk; a copy that is there already is left as it is: it was
     made before the files were touched.
     """
-    if os.path.isdir(place):
+    if files.is_directory(place):
         return
     beside = f"{place}.new"
-    shutil.rmtree(beside, ignore_errors=True)
-    os.mkdir(beside, 0o700)
-    for name in own_files(pgdata):
-        _copy(os.path.join(pgdata, name), os.path.join(beside, name))
-    os.rename(beside, place)
-    sync(os.path.dirname(place))
+    if files.exists(beside):
+        files.remove_tree(beside)
+    files.make_directory(beside)
+    for name in own_files(files, pgdata):
+        files.copy(os.path.join(pgdata, name), os.path.join(beside, name))
+    files.rename(beside, place)
 
 
-def put_own_files(place: str, pgdata: str) -> None:
+def put_own_files(files: UserFiles, place: str, pgdata: str) -> None:
     """The files in `place` are in `pgdata` again, on disk; the primary's of the same kind are gone."""
-    for name in own_files(pgdata):
-        _remove(os.path.join(pgdata, name))
-    for name in sorted(os.listdir(place)):
-        _copy(os.path.join(place, name), os.path.join(pgdata, name))
-    sync(pgdata)
+    for name in own_files(files, pgdata):
+        files.remove_tree(os.path.join(pgdata, name))
+    for name in files.names(place):
+        files.copy(os.path.join(place, name), os.path.join(pgdata, name))
+    files.sync(pgdata)
 
 
-def own_files(pgdata: str) -> list[str]:
+def own_files(files: UserFiles, pgdata: str) -> list[str]:
     """Files at the top of a data directory that are not PostgreSQL's own, and directories of included files (*.d)."""
-    found = []
-    with os.scandir(pgdata) as entries:
-        for entry in entries:
-            is_file = entry.is_symlink() or (entry.is_file() and entry.stat().st_size <= LARGEST_BYTES)
-            is_snippets = entry.name.endswith(".d") and entry.is_dir(follow_symlinks=False)
-            if entry.name not in POSTGRESQLS_OWN and not entry.name.startswith("pg_wal") and (is_file or is_snippets):
-                found.append(entry.name)
-    return sorted(found)
 
+    def is_own(name: str) -> bool:
+        if name in POSTGRESQLS_OWN or name.startswith("pg_wal"):
+            return False
+        details = files.status(os.path.join(pgdata, name))
+        if stat.S_ISREG(details.st_mode):
+            return details.st_size <= LARGEST_BYTES
+        return stat.S_ISLNK(details.st_mode) or (stat.S_ISDIR(details.st_mode) and name.endswith(".d"))
 
-def _copy(source: str, target: str) -> None:
-    if os.path.isdir(source) and not os.path.islink(source):
-        os.mkdir(target)
-        for name in os.listdir(source):
-            _copy(os.path.join(source, name), os.path.join(target, name))
-    else:
-        shutil.copy2(source, target, follow_symlinks=False)
-    details = os.lstat(source)
-    os.chown(target, details.st_uid, details.st_gid, follow_symlinks=False)
-    if not os.path.islink(source):
-        os.chmod(target, details.st_mode & 0o7777)
-        sync(target)
-
-
-def sync(path: str) -> None:
-    """A file, or the names in a directory, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.remove(path)
+    return [name for name in files.names(pgdata) if is_own(name)]

@@ -9,38 +9,50 @@ import os
 import stat
 
 from pgsql_ra.ocf import NotPermitted
-from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.postgres.user_files import UserFiles
 
 SOCKET_DIRECTORY_MODE = 0o2775
 STATISTICS_MODE = 0o700
 
 
-def prepare_log(path: str, user: DatabaseUser) -> None:
+def prepare_log(path: str, files: UserFiles) -> None:
     """The log file is there and the database user may write it; what is no plain file (/dev/null) is left alone."""
     try:
-        if not os.path.exists(path):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-            user.own(path)
+        files.provide_file(path)
     except OSError as error:
         raise NotPermitted(f"cannot make the log file {path} (parameter logfile): {error.strerror}") from error
-    with user.acting():
-        if not os.access(path, os.W_OK, effective_ids=True):
-            raise NotPermitted(f"{user.name} cannot write the log file {path} (parameter logfile)")
+    if not files.may(path, os.W_OK):
+        raise NotPermitted(f"{files.user.name} cannot write the log file {path} (parameter logfile)")
 
 
-def prepare_directory(path: str, mode: int, user: DatabaseUser, parameter: str) -> None:
+def prepare_socket_directory(path: str, files: UserFiles) -> None:
     """The directory is there and the database user may write it. One that exists keeps its owner and mode."""
     try:
-        if not os.path.isdir(path):
-            os.makedirs(path)
-            user.own(path)
-            os.chmod(path, mode)
+        files.provide_directory(path, SOCKET_DIRECTORY_MODE)
     except OSError as error:
-        raise NotPermitted(f"cannot make the directory {path} ({parameter}): {error.strerror}") from error
-    with user.acting():
-        if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
-            details = os.stat(path)
-            raise NotPermitted(
-                f"{user.name} cannot write the directory {path} ({parameter}): it belongs to user {details.st_uid}"
-                f" and has mode {stat.S_IMODE(details.st_mode):04o}"
-            )
+        raise _cannot_make(path, "parameter socketdir", error) from error
+    _require_writable(path, files, "parameter socketdir")
+
+
+def prepare_statistics_directory(path: str, files: UserFiles) -> None:
+    """The same for a directory that the server's configuration names. It is made by the user alone: any superuser of
+    the database says there what he likes.
+    """
+    try:
+        files.make_directories(path, STATISTICS_MODE)
+    except OSError as error:
+        raise _cannot_make(path, "stats_temp_directory", error) from error
+    _require_writable(path, files, "stats_temp_directory")
+
+
+def _cannot_make(path: str, parameter: str, error: OSError) -> NotPermitted:
+    return NotPermitted(f"cannot make the directory {path} ({parameter}): {error.strerror}")
+
+
+def _require_writable(path: str, files: UserFiles, parameter: str) -> None:
+    if not files.may(path, os.W_OK | os.X_OK):
+        details = files.status(path)
+        raise NotPermitted(
+            f"{files.user.name} cannot write the directory {path} ({parameter}): it belongs to user {details.st_uid}"
+            f" and has mode {stat.S_IMODE(details.st_mode):04o}"
+        )

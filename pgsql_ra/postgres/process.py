@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from enum import Enum
 
 from pgsql_ra.ocf import Deadline, Log
+from pgsql_ra.postgres.reading import files_in
+from pgsql_ra.postgres.user_files import UserFiles
 
 _POSTMASTER_PID = "postmaster.pid"
 _KEY_BITS = 0xFFFFFFFF
@@ -56,9 +58,8 @@ class PidFile:
     def read(cls, pgdata: str) -> "PidFile | None":
         """The file's content; None if there is none or if it is being written."""
         try:
-            with open(os.path.join(pgdata, _POSTMASTER_PID), encoding="utf-8", errors="replace") as file:
-                return cls(file.read())
-        except (FileNotFoundError, NotADirectoryError, ValueError, PermissionError):
+            return cls(files_in(pgdata).text(os.path.join(pgdata, _POSTMASTER_PID)))
+        except (OSError, ValueError):
             return None
 
 
@@ -210,7 +211,7 @@ def _has_children(pid: int, processes: list[int]) -> bool:
     return any(_parent(other) == pid for other in processes)
 
 
-def remove_stale_pid_file(pgdata: str, user: str, log: Log) -> None:
+def remove_stale_pid_file(pgdata: str, user: str, files: UserFiles, log: Log) -> None:
     """Remove a postmaster.pid that would keep the server from starting although nothing serves this directory.
 
     PostgreSQL takes the file for valid if a process of its user has that number (CreateLockFile in miscinit.c), be it
@@ -235,7 +236,7 @@ def remove_stale_pid_file(pgdata: str, user: str, log: Log) -> None:
         )
         return
     log.warning(f"postmaster.pid in {pgdata} names process {file.pid}, which does not serve it: the file is removed")
-    os.remove(path)
+    files.remove(path)
 
 
 def _has_ended(file: PidFile) -> bool:

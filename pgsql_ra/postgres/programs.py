@@ -24,7 +24,7 @@ class Programs:
         self.pg_ctl = found
         self._directory = os.path.dirname(os.path.realpath(found))
         self._pglibs = pglibs
-        self._user = user
+        self.user = user
         # What makes subprocess run a child as the database user; nothing if this process is that user already.
         is_user = os.geteuid() == user.uid
         self.child_user = None if is_user else user.uid
@@ -43,8 +43,8 @@ class Programs:
         does.
         """
         libraries = ":".join(part for part in (os.environ.get("LD_LIBRARY_PATH", ""), self._pglibs) if part)
-        environment = {"PATH": f"{self._directory}:{PATH}", "LC_ALL": "C", "HOME": self._user.home}
-        return environment | {"USER": self._user.name, "LOGNAME": self._user.name, "LD_LIBRARY_PATH": libraries}
+        environment = {"PATH": f"{self._directory}:{PATH}", "LC_ALL": "C", "HOME": self.user.home}
+        return environment | {"USER": self.user.name, "LOGNAME": self.user.name, "LD_LIBRARY_PATH": libraries}
 
     def major(self, deadline: Deadline) -> int:
         """The major version of this installation. NotInstalled if its server does not say it."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 from pgsql_ra.ocf import Log, NotPermitted
+from pgsql_ra.postgres.user_files import UserFiles
 
 TRIGGER_FILE_VERSIONS = range(12, 16)
 """The versions that know promote_trigger_file."""
@@ -74,13 +75,13 @@ def contrary_option(*texts: str) -> str:
     return found[1].replace("-", "_").lower() if found else ""
 
 
-def remove_recovery_signal(pgdata: str, log: Log) -> None:
+def remove_recovery_signal(pgdata: str, files: UserFiles, log: Log) -> None:
     """No file asks for a point-in-time recovery. Beside standby.signal the server overlooks it, and would find it when
     it has been promoted and is started again.
     """
     path = os.path.join(pgdata, RECOVERY_SIGNAL)
     try:
-        os.remove(path)
+        files.remove(path)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -8,8 +8,6 @@ is gone.
 
 import os
 import re
-import shutil
-from contextlib import suppress
 
 from pgsql_ra.ocf import Deadline, ServerFailure
 from pgsql_ra.postgres.process import server_processes
@@ -18,6 +16,7 @@ from pgsql_ra.postgres.recovery import RECOVERY_SIGNAL, as_options, settings_of_
 from pgsql_ra.postgres.running import Progress, run_watched
 from pgsql_ra.postgres.server import last_words
 from pgsql_ra.postgres.upstream import SERVICE
+from pgsql_ra.postgres.user_files import UserFiles
 from pgsql_ra.postgres.wal import segment_bytes
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.rejoin import LostWal
@@ -42,7 +41,9 @@ def keep_all_wal(major: int) -> str:
     return "wal_keep_size = 2147483647" if major >= KEEP_SIZE_VERSION else "wal_keep_segments = 2147483647"
 
 
-def recover(pgdata: str, config: str, major: int, programs: Programs, lock: int, deadline: Deadline) -> None:
+def recover(
+    pgdata: str, config: str, major: int, programs: Programs, files: UserFiles, lock: int, deadline: Deadline
+) -> None:
     """The server that crashed has replayed its WAL, has kept all of it and is shut down cleanly, which pg_rewind
     insists on.
 
@@ -51,8 +52,9 @@ def recover(pgdata: str, config: str, major: int, programs: Programs, lock: int,
     """
     for name in ("standby.signal", RECOVERY_SIGNAL):
         # Single-user mode refuses to be a standby, and would recover from an archive onto a timeline of its own.
-        with suppress(FileNotFoundError):
-            os.remove(os.path.join(pgdata, name))
+        signal_file = os.path.join(pgdata, name)
+        if files.exists(signal_file):
+            files.remove(signal_file)
     arguments = ["--single", "-D", pgdata, "-c", f"config_file={config}", "-c", "archive_mode=off"]
     arguments += as_options(settings_of_standby(major))
     arguments += ["-c", keep_all_wal(major).replace(" ", ""), "template1"]
@@ -128,16 +130,16 @@ def count_commits(pgdata: str, lost: LostWal, programs: Programs, deadline: Dead
     return commits if commits or done.returncode == 0 or "invalid record length" in done.stderr else None
 
 
-def keep_segments(pgdata: str, lost: LostWal, place: str) -> None:
+def keep_segments(files: UserFiles, pgdata: str, lost: LostWal, place: str) -> None:
     """The segments with the lost WAL are in the directory `place`, which is made, with their timelines' histories."""
     source = os.path.join(pgdata, "pg_wal")
     size = segment_bytes(pgdata)
     first, last = int(lost.begin) // size, max(0, int(lost.end) - 1) // size
     per_id = 0x1_0000_0000 // size
     wanted = {f"{number // per_id:08X}{number % per_id:08X}" for number in range(first, last + 1)}
-    os.makedirs(place, 0o700, exist_ok=True)
-    for name in os.listdir(source):
-        if os.path.exists(os.path.join(place, name)):
+    files.make_directories(place)
+    for name in files.names(source):
+        if files.exists(os.path.join(place, name)):
             continue  # an earlier attempt has kept it
         if name.endswith(".history") or (name[:8] >= f"{lost.timeline:08X}" and name[8:24] in wanted):
-            shutil.copy2(os.path.join(source, name), os.path.join(place, name))
+            files.copy(os.path.join(source, name), os.path.join(place, name))

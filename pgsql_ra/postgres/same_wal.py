@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from pgsql_ra.ocf import Deadline
 from pgsql_ra.postgres.programs import Programs
+from pgsql_ra.postgres.reading import Reader
 from pgsql_ra.postgres.upstream import PrimaryServer
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.postgres.wal import page_bytes, segment_bytes, segment_name
@@ -67,13 +68,13 @@ class LocalWal:
     """The WAL in a data directory, read as the user who owns it."""
 
     def __init__(self, pgdata: str, user: DatabaseUser) -> None:
-        self._pgdata, self._user = pgdata, user
+        self._pgdata, self._files = pgdata, Reader(user)
         self.segment, self.page = segment_bytes(pgdata), page_bytes(pgdata)
 
     def last(self, end: Position, programs: Programs, deadline: Deadline) -> Trace | None:
         """The record that ends at `end`; None if it cannot be found."""
         for timeline in _timelines_at(end.history, Lsn(end.lsn - 1)):
-            if not os.path.exists(self._path(timeline, Lsn(end.lsn - 1))):
+            if not self._files.exists(self._path(timeline, Lsn(end.lsn - 1))):
                 continue
             start = last_record_before(self._pgdata, timeline, end.lsn, programs, deadline)
             return None if start is None else self.at(start, end.history)
@@ -115,8 +116,8 @@ class LocalWal:
 
     def checkpoint(self, history: History) -> Trace | None:
         """The checkpoint in pg_control, whose record may be gone from pg_wal; None if it is not found there."""
-        with self._user.acting(), open(os.path.join(self._pgdata, "global", "pg_control"), "rb") as file:
-            control = file.read(_CHECKPOINT_AT + _CONTROL_CHECKPOINT.size + _CHECKPOINT_BYTES)
+        size = _CHECKPOINT_AT + _CONTROL_CHECKPOINT.size + _CHECKPOINT_BYTES
+        control = self._files.read(os.path.join(self._pgdata, "global", "pg_control"), size)
         begin = _CHECKPOINT_AT + _CONTROL_CHECKPOINT.size
         content = control[begin:]
         if sys.maxsize < 1 << 32 or len(content) < _CHECKPOINT_BYTES:
@@ -141,14 +142,11 @@ class LocalWal:
         return found
 
     def _read_segment(self, position: Lsn, size: int, history: History) -> bytes:
-        with self._user.acting():
-            for timeline in _timelines_at(history, position):
-                try:
-                    with open(self._path(timeline, position), "rb") as file:
-                        file.seek(position % self.segment)
-                        return file.read(size)
-                except FileNotFoundError:
-                    continue
+        for timeline in _timelines_at(history, position):
+            try:
+                return self._files.read(self._path(timeline, position), size, position % self.segment)
+            except FileNotFoundError:
+                continue
         return b""
 
     def _path(self, timeline: int, position: Lsn) -> str:

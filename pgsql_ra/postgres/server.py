@@ -13,6 +13,7 @@ from pgsql_ra.ocf import Deadline, DeadlineExceeded, Log, ServerFailure
 from pgsql_ra.postgres.process import PidFile, PostmasterStatus, owner_of, postmaster, runs_as, server_processes
 from pgsql_ra.postgres.programs import Programs
 from pgsql_ra.postgres.recovery import as_options
+from pgsql_ra.postgres.user_files import UserFiles
 
 _DIAGNOSIS_SECONDS = 5.0
 """How long a server that was started only to hear what it says may take to say it."""
@@ -119,7 +120,7 @@ class Server:
 
     def _last_words(self, said_before: int, settings: Mapping[str, str], deadline: Deadline) -> str:
         """Why it ended, from its log if that says so, else by starting it once more and listening."""
-        if said := last_words(_tail(self._options.logfile, said_before)):
+        if said := last_words(_tail(UserFiles(self._programs.user), self._options.logfile, said_before)):
             return said
         return self._diagnose(settings, deadline.within(_DIAGNOSIS_SECONDS))
 
@@ -190,16 +191,22 @@ def _size(path: str) -> int:
         return 0
 
 
-def _tail(path: str, start: int) -> str:
-    """What was added to a log since it was `start` bytes long; "" if it is not a file (/dev/null)."""
-    if not os.path.isfile(path):
-        return ""
+_SAID_BY_SERVER = re.compile(r"\b(?:FATAL|PANIC|ERROR|WARNING|LOG|DETAIL|HINT):\s")
+_MOST_OF_LOG = 256 * 1024
+
+
+def _tail(files: UserFiles, path: str, start: int) -> str:
+    """What the server has added to its log since that was `start` bytes long; "" if it is no file (/dev/null).
+
+    The one file of whose content something is shown to people. So it is read as the database user, and of what that
+    user may read only the lines that look like the server's: whatever he has put in the log's place, no line of a
+    file of passwords or keys is shown.
+    """
     try:
-        with open(path, "rb") as file:
-            file.seek(start if start <= os.fstat(file.fileno()).st_size else 0)
-            return file.read(256 * 1024).decode(errors="replace")
+        text = files.read(path, _MOST_OF_LOG, start if start <= files.size(path) else 0).decode(errors="replace")
     except OSError:
         return ""
+    return "\n".join(line for line in text.splitlines() if _SAID_BY_SERVER.search(line))
 
 
 def last_words(text: str) -> str:

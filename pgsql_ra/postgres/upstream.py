@@ -14,11 +14,12 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from pgsql_ra.ocf import Deadline, ServerFailure
+from pgsql_ra.ocf import Deadline, NotPermitted, ServerFailure
 from pgsql_ra.postgres.conninfo import parse_options
 from pgsql_ra.postgres.session import APPLICATION_NAME, alarm, clean_environment
 from pgsql_ra.postgres.session_settings import CLIENT_ENCODING, own_settings, startup_options
 from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.postgres.user_files import UserFiles
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.upstream import Upstream
 
@@ -144,10 +145,11 @@ class PrimaryServer:
         """
         path = os.path.join(tmpdir, SERVICE_FILE)
         options = {**self.options, "dbname": database, "connect_timeout": "10"}
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"[{SERVICE}]\n" + "".join(f"{name}={value}\n" for name, value in options.items()))
-        self._user.own(path)
+        text = f"[{SERVICE}]\n" + "".join(f"{name}={value}\n" for name, value in options.items())
+        try:
+            UserFiles(self._user).write(path, text)
+        except OSError as error:
+            raise NotPermitted(f"cannot write {path}: {error.strerror}") from error
         return {"PGSERVICEFILE": path}
 
 

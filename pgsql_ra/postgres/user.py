@@ -29,26 +29,32 @@ class DatabaseUser:
         self.home = entry.pw_dir
         self.groups = os.getgrouplist(name, entry.pw_gid)
 
-    def own(self, path: str) -> None:
-        """Give a file or directory to the user."""
-        if os.geteuid() == 0:
-            os.chown(path, self.uid, self.gid)
-
     @contextmanager
     def acting(self) -> Iterator[None]:
         """Within this context the process acts as the user (effective ids), outside of it as before."""
-        if os.geteuid() == self.uid:
-            yield
-            return
-        if os.geteuid() != 0:
+        if os.geteuid() not in (0, self.uid):
             raise NotPermitted(f"the agent has to run as root or as {self.name}")
-        groups = os.getgroups()
-        os.setgroups(self.groups)
-        os.setegid(self.gid)
-        os.seteuid(self.uid)
-        try:
+        with acting_as(self.uid, self.gid, self.groups):
             yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
+
+
+@contextmanager
+def acting_as(uid: int, gid: int, groups: list[int]) -> Iterator[None]:
+    """Within this context the process, which is root's, acts as somebody else. One that does not act as root stays who
+    it is.
+
+    The real ids stay root's, so whom it acts as can neither signal nor trace it (kill(2), ptrace(2)).
+    """
+    if os.geteuid() != 0 or uid == 0:
+        yield
+        return
+    before = os.getgroups()
+    try:
+        os.setgroups(groups)
+        os.setegid(gid)
+        os.seteuid(uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(before)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from pgsql_ra.ocf import NotPermitted
+from pgsql_ra.postgres.reading import files_in
 
 FSTAB = "/etc/fstab"
 MOUNTINFO = "/proc/self/mountinfo"
@@ -22,7 +23,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 def is_vacant(pgdata: str) -> bool:
     """Whether there is no such directory, or nothing but a lost+found in it."""
     try:
-        return not set(os.listdir(pgdata)) - {LOST_AND_FOUND}
+        return not set(files_in(pgdata).names(pgdata)) - {LOST_AND_FOUND}
     except FileNotFoundError:
         return True
     except NotADirectoryError:

@@ -5,6 +5,8 @@ import os
 import re
 import sys
 
+from pgsql_ra.ocf import NotInstalled
+from pgsql_ra.postgres.reading import files_in
 from pgsql_ra.replication.lsn import History, Lsn
 
 DEFAULT_SEGMENT_BYTES = 16 << 20
@@ -20,17 +22,15 @@ _SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{16})(\.partial)?$")
 def read_history(pgdata: str, timeline: int) -> History:
     """The history of a timeline by its file in pg_wal; one without a past if there is no file (timeline 1 has none)."""
     try:
-        with open(
-            os.path.join(pgdata, "pg_wal", f"{timeline:08X}.history"), encoding="utf-8", errors="replace"
-        ) as file:
-            return History.parse_file(timeline, file.read())
+        text = files_in(pgdata).text(os.path.join(pgdata, "pg_wal", f"{timeline:08X}.history"))
+        return History.parse_file(timeline, text)
     except FileNotFoundError:
         return History(timeline)
 
 
 def newest_timeline(pgdata: str, timeline: int) -> int:
     """The highest timeline with a segment in pg_wal that descends from `timeline`; itself if there is none."""
-    found = (_SEGMENT.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
+    found = (_SEGMENT.match(entry) for entry in files_in(pgdata).names(os.path.join(pgdata, "pg_wal")))
     later = {int(match[1], 16) for match in found if match} - {timeline}
     descendants = (one for one in later if read_history(pgdata, one).left(timeline) is not None)
     return max(descendants, default=timeline)
@@ -39,9 +39,8 @@ def newest_timeline(pgdata: str, timeline: int) -> int:
 def segment_bytes(pgdata: str) -> int:
     """The size of a WAL segment: every one of them is whole."""
     directory = os.path.join(pgdata, "pg_wal")
-    sizes = (
-        os.stat(os.path.join(directory, entry)).st_size for entry in os.listdir(directory) if _SEGMENT.match(entry)
-    )
+    files = files_in(pgdata)
+    sizes = (files.size(os.path.join(directory, entry)) for entry in files.names(directory) if _SEGMENT.match(entry))
     return max(sizes, default=DEFAULT_SEGMENT_BYTES) or DEFAULT_SEGMENT_BYTES
 
 
@@ -53,14 +52,14 @@ def segment_name(timeline: int, position: Lsn, size: int) -> str:
 
 def has_segment(pgdata: str, timeline: int, position: Lsn, size: int) -> bool:
     """Whether the file with the byte at `position` is in pg_wal."""
-    return os.path.exists(os.path.join(pgdata, "pg_wal", segment_name(timeline, position, size)))
+    return files_in(pgdata).exists(os.path.join(pgdata, "pg_wal", segment_name(timeline, position, size)))
 
 
 def end_of_segments(pgdata: str, timeline: int, begin: Lsn, size: int) -> Lsn:
     """The end of the last segment of `timeline` that follows without a gap from the one with `begin`."""
     per_id = 0x1_0000_0000 // size
     number = int(begin) // size
-    names = set(os.listdir(os.path.join(pgdata, "pg_wal")))
+    names = set(files_in(pgdata).names(os.path.join(pgdata, "pg_wal")))
     while f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}" in names:
         number += 1
     return Lsn(number * size)
@@ -78,14 +77,14 @@ def timeline_at(pgdata: str, end: Lsn, segment_bytes: int) -> int:
     number = max(0, int(end) - 1) // segment_bytes
     per_id = 0x1_0000_0000 // segment_bytes
     name = f"{number // per_id:08X}{number % per_id:08X}"
-    found = (_SEGMENT.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
+    found = (_SEGMENT.match(entry) for entry in files_in(pgdata).names(os.path.join(pgdata, "pg_wal")))
     timelines = {int(match[1], 16) for match in found if match and match[2] == name}
     return max((one for one in timelines if one == 1 or has_history(pgdata, one)), default=0)
 
 
 def has_history(pgdata: str, timeline: int) -> bool:
     """Whether the history file of this timeline is in pg_wal."""
-    return os.path.exists(os.path.join(pgdata, "pg_wal", f"{timeline:08X}.history"))
+    return files_in(pgdata).exists(os.path.join(pgdata, "pg_wal", f"{timeline:08X}.history"))
 
 
 def highest_timeline(pgdata: str) -> int:
@@ -97,10 +96,11 @@ def highest_timeline(pgdata: str) -> int:
 def page_bytes(pgdata: str) -> int:
     """The size of a WAL page, as the header of the segments says (XLogLongPageHeaderData, access/xlog_internal.h)."""
     directory = os.path.join(pgdata, "pg_wal")
-    for entry in os.listdir(directory):
+    files = files_in(pgdata)
+    for entry in files.names(directory):
         if _SEGMENT.match(entry):
-            with open(os.path.join(directory, entry), "rb") as file:
-                found = int.from_bytes(file.read(_LONG_HEADER)[36:40], sys.byteorder)
+            header = files.read(os.path.join(directory, entry), _LONG_HEADER)
+            found = int.from_bytes(header[36:40], sys.byteorder)
             # A segment that was just made is all zeros.
             if found in _PAGE_BYTES:
                 return found
@@ -142,5 +142,8 @@ def _header(start: int, segment: int) -> int:
 
 def read_major(pgdata: str) -> int:
     """PostgreSQL's major version of a data directory that was checked."""
-    with open(os.path.join(pgdata, "PG_VERSION"), encoding="ascii") as file:
-        return int(file.read().partition(".")[0])
+    version = files_in(pgdata).text(os.path.join(pgdata, "PG_VERSION"))
+    try:
+        return int(version.partition(".")[0])
+    except ValueError:
+        raise NotInstalled(f"{pgdata} is not a data directory: PG_VERSION names no version") from None

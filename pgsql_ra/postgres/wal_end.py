@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded
 from pgsql_ra.postgres.programs import Programs
+from pgsql_ra.postgres.reading import files_in
 from pgsql_ra.postgres.wal import (
     before_header,
     end_of_record,
@@ -74,8 +75,7 @@ class _Files:
             return False
         name = segment_name(self.timeline, self.begin, self.segment)
         try:
-            with open(os.path.join(self.pgdata, "pg_wal", name), "rb") as file:
-                return not any(file.read(self.page))
+            return not any(files_in(self.pgdata).read(os.path.join(self.pgdata, "pg_wal", name), self.page))
         except FileNotFoundError:
             return True
 

@@ -39,6 +39,14 @@ AGENT = "from pgsql_ra.agent import main; sys.exit(main(sys.argv, os.environ))"
 COMMAND = "from pgsql_ra.cli import main; main()"
 
 
+PLACE_VARIABLE = "PGSQL_RA_STATE_DIR"
+
+
+def state_place(root: Path, node: str) -> Path:
+    """Where an agent keeps its state: beside the directory of all tests, which belongs to the database user."""
+    return Path("/dev/shm") / f"{root.parent.name}.{root.name}.{node}.state"
+
+
 @dataclass(frozen=True)
 class Answer:
     """What an action answered, and how long it took."""
@@ -65,6 +73,7 @@ class Agent:
         self.cluster = cluster
         self.log = log
         self.instance = "pgsql"
+        self.state = state_place(database.root, database.data.name)
         self.parameters = {
             "pgctl": str(BINARIES / "pg_ctl"),
             "pgdata": str(database.data),
@@ -137,6 +146,7 @@ class Agent:
             "HA_LOGFILE": str(self.log),
             "HA_debug": "1",
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            PLACE_VARIABLE: str(self.state),
             **{f"OCF_RESKEY_{name}": value for name, value in given.items()},
             **{f"OCF_RESKEY_CRM_meta_{name}": value for name, value in told.items()},
         }
@@ -147,7 +157,7 @@ class Agent:
         begun = time.monotonic()
         done = subprocess.run(
             self.command(*words, way_in=COMMAND),
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", PLACE_VARIABLE: str(self.state)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -206,6 +216,15 @@ class Agent:
         self.cluster.finished("n1", action, answer.code)
         check(action, answer)
         return answer
+
+    def state_file(self, name: str) -> Path:
+        """A file of the state directory, which only root can write."""
+        return self.state / self.instance / name
+
+    def keep_state(self, name: str, text: str) -> None:
+        """The file of the state directory says this, before the agent was ever run or after."""
+        self.state_file(name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.state_file(name).write_text(text)
 
     def logged(self) -> str:
         """All that the agent logged so far."""

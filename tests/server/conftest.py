@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab.processes import all_pids, signal_all, title_of
 from tests.lab.waiting import eventually
-from tests.server.agent import Agent
+from tests.server.agent import Agent, state_place
 from tests.server.database import USER, Database, make_template
 from tests.server.stand_in import StandInCluster
 
@@ -60,6 +60,8 @@ def root(place: Path) -> Iterator[Path]:
     yield root
     eventually("nothing works in this directory", lambda: end_all_in(root), lambda left: not left, within=10, poll=0.02)
     shutil.rmtree(root)
+    for state in root.parent.parent.glob(state_place(root, "*").name):
+        shutil.rmtree(state)
 
 
 def end_all_in(root: Path) -> list[int]:

@@ -98,7 +98,7 @@ def state_of_files(directory: Path) -> dict[str, tuple[int, float]]:
 
 def jobs(agent: Agent) -> list[int]:
     """The processes that hold the lock of the repair."""
-    lock = agent.database.tmpdir / "rejoin.lock"
+    lock = agent.state_file("rejoin.lock")
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

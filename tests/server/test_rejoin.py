@@ -135,13 +135,18 @@ def test_without_hints_it_is_copied_and_one_old_directory_is_kept(agent: Agent, 
     pair = pair_without_hints
     older = pair.former.data.with_name(f"{pair.former.data.name}.old-20200101T000000")
     (older / "pg_tblspc").mkdir(parents=True)
+    for path in (older, older / "pg_tblspc"):
+        shutil.chown(path, USER, USER)
+    roots = pair.former.data.with_name(f"{pair.former.data.name}.old-20190101T000000")
+    roots.mkdir(mode=0o700)
     certificate = pair.former.data / "server.crt"
     certificate.write_text("this node's")
     answer = agent.start(rejoin="copy")
     assert answer.code == 0, answer
     pair.follows()
-    (kept,) = pair.set_aside()
-    assert kept != older
+    left, kept = pair.set_aside()
+    assert (left, older.exists()) == (roots, False)
+    assert f"{roots} cannot be deleted" in agent.logged(), "which the database user may not do, and is no failure"
     assert (kept / "PG_VERSION").exists()
     assert certificate.read_text() == "this node's"
     assert pair.left_by_a_copy() == []
@@ -267,10 +272,7 @@ def test_a_killed_job_leaves_nothing_that_works_on(agent: Agent, pair_without_hi
 
 
 def test_nothing_starts_from_a_directory_whose_rewind_was_broken_off(agent: Agent, pair: Pair) -> None:
-    agent.database.tmpdir.mkdir(exist_ok=True)
-    shutil.chown(agent.database.tmpdir, USER, USER)
-    state = agent.database.tmpdir / "rejoin.state"
-    state.write_text('{"broken_off": "pg_rewind was broken off"}')
+    agent.keep_state("rejoin.state", '{"broken_off": "pg_rewind was broken off"}')
     answer = agent.start(rejoin="rewind")
     assert answer.code == 1, answer
     assert "second time" in answer.reason
@@ -288,11 +290,7 @@ def test_a_swap_that_was_broken_off_is_completed(agent: Agent, pair: Pair) -> No
     shutil.copy(data / "postgresql.conf", new)
     shutil.copy(data / "pg_hba.conf", new)
     data.rename(old)
-    agent.database.tmpdir.mkdir(exist_ok=True)
-    shutil.chown(agent.database.tmpdir, USER, USER)
-    (agent.database.tmpdir / "rejoin.state").write_text(
-        f'{{"broken_off": "half way", "swaps": [["{data}", "{new}", "{old}"]]}}'
-    )
+    agent.keep_state("rejoin.state", f'{{"broken_off": "half way", "swaps": [["{data}", "{new}", "{old}"]]}}')
     answer = agent.start()
     assert answer.code == 0, answer
     pair.follows()

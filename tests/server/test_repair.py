@@ -15,18 +15,18 @@ from tests.server.database import BINARIES, USER, Database
 
 
 @contextmanager
-def a_repair(database: Database, **more: object) -> Iterator[None]:
+def a_repair(agent: Agent, **more: object) -> Iterator[None]:
     """What a repair looks like that has the server down, from outside; this process is the one that does it."""
-    with (database.tmpdir / "rejoin.lock").open("w") as lock:
+    with agent.state_file("rejoin.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         state = {"phase": "rewinding", "holds_server": True, **more}
-        (database.tmpdir / "rejoin.state").write_text(json.dumps(state))
+        agent.state_file("rejoin.state").write_text(json.dumps(state))
         yield
 
 
 def test_a_monitor_waits_for_a_repair_and_says_what_is_then(agent: Agent, standby: Database) -> None:
     with ThreadPoolExecutor() as threads:
-        with a_repair(standby):
+        with a_repair(agent):
             standby.stop()
             answer = threads.submit(agent.monitor, timeout=60)
             pause(2)
@@ -36,7 +36,7 @@ def test_a_monitor_waits_for_a_repair_and_says_what_is_then(agent: Agent, standb
 
 
 def test_a_monitor_does_not_wait_for_ever(agent: Agent, standby: Database) -> None:
-    with a_repair(standby):
+    with a_repair(agent):
         standby.stop()
         answer = agent.monitor(timeout=10)
         assert answer.code == 7, answer
@@ -46,11 +46,11 @@ def test_a_monitor_does_not_wait_for_ever(agent: Agent, standby: Database) -> No
 def test_a_stop_leaves_alone_what_is_changed_in_place(agent: Agent, standby: Database) -> None:
     """Broken off, it would leave a directory that is good for nothing."""
     with ThreadPoolExecutor() as threads:
-        with a_repair(standby, in_place=True):
+        with a_repair(agent, in_place=True):
             standby.stop()
             answer = agent.stop(timeout=10)
             assert answer.code == 0, answer
-            state = json.loads((standby.tmpdir / "rejoin.state").read_text())
+            state = json.loads(agent.state_file("rejoin.state").read_text())
             assert not state["holds_server"], "what comes next is Pacemaker's to say"
             next_start = threads.submit(agent.start, timeout=60)
             pause(2)
@@ -69,7 +69,7 @@ def test_the_recovery_of_a_crashed_server_is_the_repairs_own(agent: Agent, stand
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, user=USER, cwd="/", start_new_session=True
     ) as server:
         assert server.stdin is not None
-        with a_repair(standby, pid=server.pid, begun=started_at(server.pid), spared=True, holds_server=False):
+        with a_repair(agent, pid=server.pid, begun=started_at(server.pid), spared=True, holds_server=False):
             eventually("it works in the directory", standby.processes, lambda seen: seen == [server.pid], within=10)
             assert agent.monitor(timeout=10).code == 7
             answer = agent.stop(timeout=20)
@@ -81,7 +81,7 @@ def test_the_recovery_of_a_crashed_server_is_the_repairs_own(agent: Agent, stand
 
 
 def test_a_stop_ends_what_is_not(agent: Agent, standby: Database) -> None:
-    with a_repair(standby):
+    with a_repair(agent):
         standby.stop()
         answer = agent.stop(timeout=10)
         assert answer.code == 1, "it waited for the end of this very process"
@@ -90,7 +90,7 @@ def test_a_stop_ends_what_is_not(agent: Agent, standby: Database) -> None:
 
 def test_a_start_finds_that_a_repair_has_started_the_server(agent: Agent, standby: Database) -> None:
     with ThreadPoolExecutor() as threads:
-        with a_repair(standby):
+        with a_repair(agent):
             standby.stop()
             answer = threads.submit(agent.start, timeout=60)
             pause(2)

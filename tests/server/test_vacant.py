@@ -55,7 +55,7 @@ def contents(directory: Path) -> dict[str, float]:
 
 
 def remember_system(database: Database) -> None:
-    """The node has heard of a promotion of this database system."""
+    """The node has heard of a promotion of this database system, when an earlier version of the agent was there."""
     said = as_postgres("pg_controldata", "-D", database.data)
     system = next(line.split()[-1] for line in said.splitlines() if line.startswith("Database system identifier"))
     database.tmpdir.mkdir()
@@ -108,7 +108,7 @@ def test_data_that_may_be_anothers_are_left(agent: Agent) -> None:
     answer = agent.start()
     assert answer.code == 1, answer
     assert "whose data" in answer.reason
-    remember_system_of_another(agent.database)
+    agent.keep_state("promotion", "4711\n1@n2\n")
     answer = agent.start()
     assert answer.code == 1, answer
     assert "system identifiers 4711" in answer.reason
@@ -126,12 +126,6 @@ def test_programs_of_another_version_make_no_damage(agent: Agent) -> None:
     assert answer.code == INSTALLED, answer
     assert "belongs to PostgreSQL 13" in answer.reason
     assert beside(agent.database) == []
-
-
-def remember_system_of_another(database: Database) -> None:
-    """The node has heard of a promotion of a system that is not the primary's."""
-    database.tmpdir.mkdir(exist_ok=True)
-    (database.tmpdir / "promotion").write_text("4711\n1@n2\n")
 
 
 @pytest.mark.usefixtures("primary")
@@ -213,10 +207,8 @@ def test_a_swap_with_nothing_that_was_broken_off(agent: Agent, primary: Database
     new, old = data.with_name(f"{data.name}.pgsql-ra.new"), data.with_name(f"{data.name}.old-20260101T000000")
     as_postgres("pg_basebackup", "-D", new, "-d", f"host=127.0.0.1 port={primary.port} user={USER}", "-c", "fast")
     shutil.rmtree(data)
-    agent.database.tmpdir.mkdir()
-    shutil.chown(agent.database.tmpdir, USER, USER)
     state = {"broken_off": "half way", "swaps": [[str(data), str(new), str(old)]]}
-    (agent.database.tmpdir / "rejoin.state").write_text(json.dumps(state))
+    agent.keep_state("rejoin.state", json.dumps(state))
     answer = agent.start()
     assert answer.code == 0, answer
     follows(agent.database)

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The configuration files that the agent writes: quoting, replacing in one step, and the lines that include them."""
 
+import fcntl
+import multiprocessing
 import os
 import pwd
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgsql_ra.ocf import NotInstalled, NotPermitted
+from pgsql_ra.ocf import DeadlineExceeded, NotInstalled, NotPermitted
 from pgsql_ra.postgres.configuration import (
     RECOVERY_FILE,
     SYNCHRONOUS_FILE,
@@ -168,14 +171,49 @@ class TestWriting:
         files.write(RECOVERY_FILE, "new\n")
         assert Path(files.path(RECOVERY_FILE)).read_text() == "new\n"
 
-    def test_a_link_in_its_place_is_not_followed(self, files: ConfigurationFiles, tmp_path: Path) -> None:
+    def test_a_link_in_its_place_is_replaced_and_not_followed(self, files: ConfigurationFiles, tmp_path: Path) -> None:
         """The directory belongs to the database user, and the agent is root."""
         victim = tmp_path / "victim"
         victim.write_text("precious")
-        os.symlink(victim, files.path(RECOVERY_FILE) + ".new")
-        with pytest.raises(NotPermitted):
-            files.write(RECOVERY_FILE, "new\n")
+        os.symlink(victim, files.path(RECOVERY_FILE))
+        with pytest.raises(NotPermitted, match="it is a link"):
+            files.read(RECOVERY_FILE)
+        files.write(RECOVERY_FILE, "new\n")
+        assert files.read(RECOVERY_FILE) == "new\n"
         assert victim.read_text() == "precious"
+
+    def test_writers_at_the_same_time_do_not_undo_each_other(self, files: ConfigurationFiles) -> None:
+        """The work after a promotion and the first monitor both change the recovery file in the same second."""
+        files.write(RECOVERY_FILE, "")
+
+        def add(word: str) -> None:
+            for number in range(25):
+                files.change(RECOVERY_FILE, partial("{1}{0}\n".format, f"{word}{number}"))
+
+        writers = [multiprocessing.get_context("fork").Process(target=add, args=(word,)) for word in "abcd"]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert [writer.exitcode for writer in writers] == [0] * 4
+        assert sorted((files.read(RECOVERY_FILE) or "").split()) == sorted(f"{w}{n}" for w in "abcd" for n in range(25))
+        assert os.listdir(os.path.dirname(files.path(RECOVERY_FILE))) == [RECOVERY_FILE]
+
+    def test_what_a_killed_writer_has_left_is_removed(self, files: ConfigurationFiles) -> None:
+        left = Path(files.path(RECOVERY_FILE) + ".unfinished-0123")
+        left.write_text("half")
+        files.write(RECOVERY_FILE, "new\n")
+        assert not left.exists()
+
+    def test_a_lock_that_somebody_holds_does_not_hold_for_ever(
+        self, files: ConfigurationFiles, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pgsql_ra.postgres.user_files.LOCK_SECONDS", 0.1)
+        directory = os.open(os.path.dirname(files.path("x")), os.O_RDONLY)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        with pytest.raises(DeadlineExceeded, match="lock"):
+            files.write("x", "")
+        os.close(directory)
 
     def test_a_missing_directory_is_reported(self, tmp_path: Path, user: DatabaseUser) -> None:
         lost = ConfigurationFiles(str(tmp_path / "postgresql.conf"), str(tmp_path / "lost"), user)
@@ -247,7 +285,7 @@ def test_the_signal_file_comes_and_goes(tmp_path: Path, user: DatabaseUser) -> N
         write_standby_signal(str(tmp_path), user)
         assert os.listdir(tmp_path) == ["standby.signal"]
     for _ in range(2):
-        remove_standby_signal(str(tmp_path))
+        remove_standby_signal(str(tmp_path), user)
         assert os.listdir(tmp_path) == []
 
 

@@ -21,19 +21,20 @@ MAY_SIGNAL = ("pgsql_ra.postgres.process", "pgsql_ra.postgres.server")
 LONG_ON_PURPOSE = {"pgsql_ra.parameters"}
 """Texts for people, one after the other."""
 
+ROOTS_OWN = ("pgsql_ra.replacing", "pgsql_ra.state", "pgsql_ra.trusted")
 # Who may import what of ours, by room; deeper is more specific, and what is not listed is forbidden.
 DOORS = {
     "pgsql_ra.ocf": (),
     "pgsql_ra.parameters": (),
     "pgsql_ra.trusted": ("pgsql_ra.ocf",),
-    "pgsql_ra.state": ("pgsql_ra.ocf", "pgsql_ra.trusted"),
+    "pgsql_ra.replacing": (),
+    "pgsql_ra.state": ("pgsql_ra.ocf", "pgsql_ra.replacing", "pgsql_ra.trusted"),
     "pgsql_ra.replication": ("pgsql_ra.replication",),
     "pgsql_ra.postgres": (
         "pgsql_ra.postgres",
         "pgsql_ra.replication",
         "pgsql_ra.ocf",
-        "pgsql_ra.state",
-        "pgsql_ra.trusted",
+        *ROOTS_OWN,
     ),
     "pgsql_ra.pacemaker": ("pgsql_ra.pacemaker", "pgsql_ra.replication", "pgsql_ra.ocf"),
     "pgsql_ra.metadata": ("pgsql_ra.parameters",),

@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Standbys that were announced to stop are remembered for a moment, by a hint that is never in the way."""
 
-import os
-import pwd
 from pathlib import Path
 
 import pytest
 
 from pgsql_ra.actions import leaving
 from pgsql_ra.actions.context import Context
+from pgsql_ra.state import PLACE_VARIABLE
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    """An action of this user, with a directory for the agent's files."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    return Context("notify", {"OCF_RESKEY_tmpdir": str(tmp_path), "OCF_RESKEY_pgdba": user})
+    """An action with a directory for the agent's state."""
+    return Context("notify", {PLACE_VARIABLE: str(tmp_path)})
 
 
 def test_what_was_announced_is_known_until_somebody_starts(context: Context) -> None:
@@ -38,6 +36,6 @@ def test_it_is_forgotten_by_itself(context: Context, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("text", ["", "soon node2", "\x00"])
-def test_a_damaged_file_is_none(context: Context, tmp_path: Path, text: str) -> None:
-    (tmp_path / leaving.FILE).write_text(text)
+def test_a_damaged_file_is_none(context: Context, text: str) -> None:
+    context.state.write(leaving.FILE, text)
     assert leaving.leaving(context) == frozenset()

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A place without data, and what keeps a copy from being put there."""
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from pgsql_ra.ocf import NotPermitted
 from pgsql_ra.postgres.base_copy import Swap, carry_out
-from pgsql_ra.postgres.configuration import ConfigurationFiles
 from pgsql_ra.postgres.promotion_file import remembered_system
 from pgsql_ra.postgres.user import DatabaseUser
+from pgsql_ra.postgres.user_files import UserFiles
 from pgsql_ra.postgres.vacancy import hindrance, is_vacant
+from pgsql_ra.state import PLACE_VARIABLE, StateDirectory
 
 
 def test_what_is_vacant(tmp_path: Path) -> None:
@@ -77,16 +80,18 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     [("7711444395985399001\n1@n2\n", "7711444395985399001"), ("", ""), ("what\n", ""), (None, "")],
 )
 def test_the_system_that_a_node_remembers(tmp_path: Path, text: str | None, system: str) -> None:
-    files = ConfigurationFiles("", str(tmp_path), DatabaseUser("root"))
+    state = StateDirectory("pgsql", {PLACE_VARIABLE: str(tmp_path)})
     if text is not None:
-        (tmp_path / "promotion").write_text(text)
-    assert remembered_system(files) == system
+        state.write("promotion", text)
+    assert remembered_system(state) == system
 
 
 def test_a_memory_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "promotion").mkdir()
+    state = StateDirectory("pgsql", {PLACE_VARIABLE: str(tmp_path)})
+    state.write("other", "")
+    os.mkdir(state.path("promotion"))
     with pytest.raises(NotPermitted):
-        remembered_system(ConfigurationFiles("", str(tmp_path), DatabaseUser("root")))
+        remembered_system(state)
 
 
 @pytest.mark.parametrize("there", [(), ("data",), ("data", "data/lost+found")], ids=["missing", "empty", "lost+found"])
@@ -96,7 +101,7 @@ def test_an_empty_directory_is_not_set_aside(tmp_path: Path, there: tuple[str, .
     (tmp_path / "new" / "PG_VERSION").touch()
     swap = Swap(str(tmp_path / "data"), str(tmp_path / "new"), str(tmp_path / "old"))
     for _ in range(2):
-        carry_out((swap,))
+        carry_out(UserFiles(DatabaseUser(pwd.getpwuid(os.geteuid()).pw_name)), (swap,))
         assert (tmp_path / "data" / "PG_VERSION").exists()
         assert not (tmp_path / "new").exists()
         assert (tmp_path / "old").exists() is (len(there) > 1)
