@@ -265,14 +265,22 @@ def stranger_to(snapshot: Snapshot) -> tuple[str, ...]:
     died. So unless more than half of the copies are here, this node must have seen all the others since Pacemaker was
     started on it: then it was there when they were lost.
     """
-    own, promotion = snapshot.own, snapshot.newest
-    if promotion is None or (promotion.forced == promotion.number and promotion.node == own.key):
-        return ()  # nothing was ever promised, or a person has said that it may
+    own = snapshot.own
+    if owes_nobody(snapshot):
+        return ()
     peers = [name for name in snapshot.policy.peers if snapshot.cluster.node(name) is not None]
     here = [name for name in peers if is_member(snapshot.cluster, name)]
     if 2 * (1 + len(here)) > 1 + len(peers):
         return ()
     return tuple(name for name in peers if name not in here and name not in own.met)
+
+
+def owes_nobody(snapshot: Snapshot) -> bool:
+    """Whether nothing was ever promised, or a person has said that this node may be promoted whatever was."""
+    promotion = snapshot.newest
+    if promotion is None:
+        return True
+    return promotion.forced == promotion.number and promotion.node == snapshot.own.key
 
 
 def takeover(snapshot: Snapshot, heard: Heard, promoted: str) -> Heard:

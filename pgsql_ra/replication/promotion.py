@@ -9,7 +9,16 @@ the server is promoted it stands durably that this node only may be the primary 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pgsql_ra.replication.candidates import Candidate, best, cut_off, has_begun, not_cut_off, stranger_to, takeover
+from pgsql_ra.replication.candidates import (
+    Candidate,
+    best,
+    cut_off,
+    has_begun,
+    not_cut_off,
+    owes_nobody,
+    stranger_to,
+    takeover,
+)
 from pgsql_ra.replication.changes import (
     Change,
     Plan,
@@ -18,6 +27,7 @@ from pgsql_ra.replication.changes import (
     SetDataStatus,
     SetElection,
     SetKnown,
+    SetMet,
     SetPromotion,
     SetScore,
 )
@@ -127,6 +137,9 @@ def _records(snapshot: Snapshot, position: Position) -> Iterator[Change]:
         yield SetPromotion(snapshot.own.name, promotion, because)
     if not promotion.is_same(snapshot.remembered):
         yield RememberPromotion(promotion, because)
+    if owes_nobody(snapshot) and not snapshot.own.met >= set(snapshot.policy.peers):
+        # The look that promotes comes after the one that writes these records, and must not see another world.
+        yield SetMet(snapshot.own.name, snapshot.own.met | set(snapshot.policy.peers), "nothing was promised to them")
     for member in snapshot.cluster.nodes:
         # Whatever becomes of the CIB and of this node, they know of it before it takes commits.
         if member.membership is Membership.MEMBER and not promotion.is_known_by(member.known):

@@ -85,6 +85,11 @@ def recorded(plan: Plan) -> list[tuple[object, ...]]:
     return changes(plan)[len(own) :]
 
 
+def replace_met(snapshot: Snapshot, met: Iterable[str]) -> Snapshot:
+    """The same, where this node has seen only these since Pacemaker was started on it."""
+    return replace(snapshot, cluster=replace_node(snapshot.cluster, replace(snapshot.own, met=frozenset(met))))
+
+
 def replace_node(cluster: ClusterState, node: NodeState) -> ClusterState:
     """The cluster with this node in place of the one of the same name."""
     return replace(cluster, nodes=tuple(node if one.key == node.key else one for one in cluster.nodes))

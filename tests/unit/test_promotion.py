@@ -43,6 +43,7 @@ from tests.unit.standby_cases import (
     decided,
     elected,
     recorded,
+    replace_met,
     replace_node,
     seen,
     server_of,
@@ -198,6 +199,24 @@ class TestPromote:
         refusal = decided(seen(waiting(ALPHA, 0x80, DISCONNECT), barred)).refusal
         assert "it may lack acknowledged commits" in refusal
         assert "contradict" not in refusal
+
+    @pytest.mark.parametrize(
+        "newest", [None, Promotion(7, ALPHA, forced=7)], ids=["the first one", "by an administrator's word"]
+    )
+    def test_one_that_has_met_nobody_goes_on_with_what_it_has_begun(self, newest: Promotion | None) -> None:
+        own = replace(waiting(ALPHA, data_status=LATEST), promotion=newest)
+        snapshot = seen(own, absent(BETA))
+        snapshot = replace_met(snapshot, ())
+        assert recorded(decided(snapshot))
+        then = after(snapshot, decided(snapshot).changes)
+        assert (decided(then).refusal, changes(decided(then))) == ("", [])
+
+    def test_one_that_boots_alone_is_not_promoted_by_what_it_knew(self) -> None:
+        own = replace(waiting(ALPHA, data_status=LATEST), promotion=Promotion(7, ALPHA, at(0x80)))
+        assert BETA in decided(replace_met(seen(own, absent(BETA, DISCONNECT)), ())).refusal
+        assert not decided(replace_met(seen(own, absent(BETA, DISCONNECT)), (BETA,))).refusal
+        assert not decided(replace_met(seen(own, waiting(BETA, 0x40, DISCONNECT)), ())).refusal, "beta is here"
+        assert BETA in elected(replace_met(seen(own, absent(BETA, DISCONNECT)), ())).stalled
 
     def test_nothing_is_left_to_write_after_that(self) -> None:
         snapshot = seen(a_sync_node(ALPHA), absent(BETA, LATEST), waiting(GAMMA, 0x40, STREAMING_ASYNC))
