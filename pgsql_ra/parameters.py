@@ -669,11 +669,11 @@ class Parameters:
         "/var/lib/pgsql/tmp",
         shortdesc="Directory of the agent's own files",
         longdesc="""
-            Absolute path of a directory for what the agent keeps on each node: the settings it includes into the
-            server's configuration. It is made (mode 0700, owner pgdba) if it does not exist. It must survive a
-            reboot, and belongs outside the data directory; of two resources on one node each needs its own. A file
-            PGSQL.lock in it, which ocf:heartbeat:pgsql leaves there, is removed when a start has found that the data
-            fits.
+            Absolute path of a directory for what the agent and the server share on each node: the settings it
+            includes into the server's configuration. It is made (mode 0700, owner pgdba) if it does not exist; one
+            that does must be pgdba's. It must survive a reboot, and belongs outside the data directory; of two
+            resources on one node each needs its own, and the second one does not start otherwise. A file PGSQL.lock
+            in it, which ocf:heartbeat:pgsql leaves there, is removed when a start has found that the data fits.
             """,
     )
     rejoin: Choice[RejoinPolicy] = Choice(

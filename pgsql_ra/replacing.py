@@ -17,7 +17,9 @@ def replace_file(directory: int, name: str, text: str) -> None:
     beside = f"{name}{_UNFINISHED}{token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with os.fdopen(os.open(beside, flags, 0o600, dir_fd=directory), "w", encoding="utf-8", errors="surrogateescape") as file:
+        with os.fdopen(
+            os.open(beside, flags, 0o600, dir_fd=directory), "w", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             # Held as long as this process works on it: whoever finds it unlocked may clean up after a killed one.
             fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             file.write(text)

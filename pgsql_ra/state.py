@@ -120,6 +120,21 @@ class StateDirectory:
         return [StateDirectory(name, {PLACE_VARIABLE: self._place}) for name in names if name != own]
 
     @contextmanager
+    def alone(self, deadline: Deadline) -> Iterator[None]:
+        """Within this context no other resource is in one like it. DeadlineExceeded if that is so for too long."""
+        try:
+            with trusted_directory(self._place, 0o755) as place:
+                while True:
+                    try:
+                        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        deadline.pause(f"the lock of {self._place}", 0.02)
+                yield
+        except OSError as error:
+            raise NotPermitted(f"cannot use {self._place}: {error.strerror}") from error
+
+    @contextmanager
     def _open(self, create: bool) -> Iterator[int]:
         """The directory, by a way that only root can change. It is made if that is wanted."""
         with trusted_directory(self._directory, 0o700 if create else 0) as directory:

@@ -36,16 +36,32 @@ def trusted_directory(path: str, create: int = 0, shared: bool = False) -> Itera
         os.close(descriptor)
 
 
+def roots_path(path: str) -> str:
+    """Where this path leads if only root says so: nobody else can change what is above it, or has made it a link.
+    NotTrusted otherwise.
+    """
+    for _ in range(_MOST_LINKS):
+        path = os.path.abspath(path)
+        with trusted_directory(os.path.dirname(path)) as parent:
+            try:
+                details = os.stat(os.path.basename(path), dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                return path
+            if not stat.S_ISLNK(details.st_mode):
+                return path
+            if details.st_uid not in _owners():
+                raise NotTrusted(f"{path} is a link that does not belong to root")
+            path = os.path.join(os.path.dirname(path), os.readlink(os.path.basename(path), dir_fd=parent))
+    raise NotTrusted(f"{path}: too many links")
+
+
 def is_roots_way(path: str) -> bool:
-    """Whether only root says where this path leads: nobody else can change what is above it, or has made it a link."""
+    """Whether only root says where this path leads."""
     try:
-        with trusted_directory(os.path.dirname(os.path.abspath(path))) as parent:
-            details = os.stat(os.path.basename(os.path.abspath(path)), dir_fd=parent, follow_symlinks=False)
-            return not stat.S_ISLNK(details.st_mode) or details.st_uid in _owners()
-    except FileNotFoundError:
-        return True
+        roots_path(path)
     except (OSError, NotTrusted):
         return False
+    return True
 
 
 def _descend(path: str, create: int, shared: bool) -> int:

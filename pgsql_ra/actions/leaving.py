@@ -12,7 +12,7 @@ A file on this node, and a hint only: if it is lost a commit waits for a moment,
 import time
 
 from pgsql_ra.actions.context import Context
-from pgsql_ra.ocf import AgentError
+from pgsql_ra.ocf import FAILURES, AgentError
 
 FILE = "leaving"
 SECONDS = 30.0
@@ -39,5 +39,5 @@ def forget_leaving(context: Context) -> None:
     """What was announced is over: a node has started."""
     try:
         context.state.remove(FILE)
-    except AgentError:
+    except FAILURES:
         return  # nothing was announced

@@ -23,6 +23,9 @@ def monitor(context: Context) -> Exit:
     probe = is_probe(context.action, context.environ)
     if probe or not context.replicates:
         return look(context, probe)
+    from pgsql_ra.actions.claim import watch_places
+
+    watch_places(context)
     repair = context.job
     before = repair.last_downtime()
     try:

@@ -26,6 +26,9 @@ def start(context: Context) -> Exit:
         return Exit.SUCCESS
     if not isinstance(state, Stopped):
         raise ServerFailure(f"a server runs in {context.pgdata} already, and not as a standby: {describe(state)}")
+    from pgsql_ra.actions.claim import claim_places
+
+    claim_places(context)
     match context.parameters.rep_mode:
         case "none":
             bring_up_single(context)

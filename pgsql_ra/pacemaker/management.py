@@ -39,6 +39,15 @@ def is_configured(resource: str, deadline: Deadline) -> bool:
     return any(each.get("id") == resource for each in _query(deadline).iterfind("configuration/resources//primitive"))
 
 
+def configured_parameters(resource: str, deadline: Deadline) -> dict[str, str] | None:
+    """The parameters of the resource in the cluster's configuration; None if the cluster does not have it."""
+    for primitive in _query(deadline).iterfind("configuration/resources//primitive"):
+        if primitive.get("id") == resource:
+            pairs = primitive.iterfind("instance_attributes/nvpair")
+            return {str(pair.get("name")): str(pair.get("value", "")) for pair in pairs}
+    return None
+
+
 def has_failed_start(resource: str, node: str, deadline: Deadline) -> bool:
     """Whether the cluster remembers that the resource could not be started on the node."""
     for state in _query(deadline).iterfind("status/node_state"):

@@ -21,7 +21,7 @@ from pgsql_ra.ocf import Deadline, NotPermitted
 from pgsql_ra.postgres.reading import PLAIN, Reader
 from pgsql_ra.postgres.user import DatabaseUser
 from pgsql_ra.replacing import replace_file
-from pgsql_ra.trusted import NotTrusted, trusted_directory
+from pgsql_ra.trusted import NotTrusted, is_roots_way, roots_path, trusted_directory
 
 LOCK_SECONDS = 10.0
 
@@ -225,9 +225,11 @@ class UserFiles(Reader):
         """Add to a file that is the user's, or root's in a directory of root's."""
         try:
             self.append(path, text)
-        except PermissionError:
-            # A link that root made may lead there.
-            self._in_roots_directory(os.path.realpath(path), lambda parent, name: _append_as_root(parent, name, text))
+        except PermissionError as error:
+            # A link that root made may lead there, and none that the user has made.
+            if not is_roots_way(path):
+                raise PermissionError(errno.EACCES, error.strerror, path) from error
+            self._in_roots_directory(roots_path(path), lambda parent, name: _append_as_root(parent, name, text))
 
     @staticmethod
     def _in_roots_directory(path: str, act: Callable[[int, str], None]) -> None:

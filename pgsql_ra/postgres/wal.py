@@ -89,7 +89,7 @@ def has_history(pgdata: str, timeline: int) -> bool:
 
 def highest_timeline(pgdata: str) -> int:
     """The highest timeline of which pg_wal holds a history file; 1 if it holds none."""
-    found = (_HISTORY.match(entry) for entry in os.listdir(os.path.join(pgdata, "pg_wal")))
+    found = (_HISTORY.match(entry) for entry in files_in(pgdata).names(os.path.join(pgdata, "pg_wal")))
     return max((int(match[1], 16) for match in found if match), default=1)
 
 

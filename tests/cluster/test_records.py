@@ -19,7 +19,7 @@ from tests.cluster.support import (
 )
 from tests.lab import Configuration, Lab
 from tests.lab.cib_view import NodeView, Status
-from tests.lab.layout import TMPDIR
+from tests.lab.layout import STATEDIR
 from tests.lab.node import Node
 
 WRITES_THAT_WIN = 60
@@ -81,7 +81,7 @@ def test_a_stale_node_is_not_promoted_although_its_cib_wins(cluster: Cluster) ->
 
 def promotion_file(node: Node) -> str:
     """What the node remembers; empty if nothing."""
-    return node.run(["cat", str(TMPDIR / "promotion")], check=False).stdout
+    return node.run(["cat", str(STATEDIR / "pgsql" / "promotion")], check=False).stdout
 
 
 def _both_explain(first: str, second: str, seen: Status) -> bool:

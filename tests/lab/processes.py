@@ -8,10 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab.layout import STATEDIR
 from tests.lab.waiting import LabError, eventually
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-CLEAN_ENVIRONMENT: Mapping[str, str] = {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "HOME": "/root"}
+CLEAN_ENVIRONMENT: Mapping[str, str] = {
+    "PATH": SYSTEM_PATH,
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+    # What the agent remembers lies on the node's own disk: /var/lib is the host's.
+    "PGSQL_RA_STATE_DIR": str(STATEDIR),
+}
 """What every process of the lab starts with: a virtual environment or shims of the caller must not leak into a node."""
 
 COMMAND_SECONDS = 60.0

@@ -73,6 +73,8 @@ class Agent:
         self.cluster = cluster
         self.log = log
         self.instance = "pgsql"
+        self.user: str | None = None
+        """Who runs the agent; root if that is None."""
         self.state = state_place(database.root, database.data.name)
         self.parameters = {
             "pgctl": str(BINARIES / "pg_ctl"),
@@ -197,6 +199,9 @@ class Agent:
             self.command(*words, blocked=blocked, meanwhile=meanwhile),
             env=self.environment(timeout, meta, **parameters) if environment is None else environment,
             cwd=self.database.root,
+            user=self.user,
+            group=self.user,
+            extra_groups=[] if self.user else None,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,6 +3,8 @@
 for the time of a promotion.
 """
 
+import os
+import subprocess
 from contextlib import ExitStack
 
 import pytest
@@ -172,3 +174,29 @@ def test_a_standby_does_not_try_to_receive_before_the_primarys_address_is_there(
 
 def _receivers(source: Database) -> int:
     return int(source.sql("SELECT count(*) FROM pg_stat_replication"))
+
+
+def test_two_that_receive_again_at_the_same_time(
+    agent: Agent, cluster: StandInCluster, make_database: MakeDatabase
+) -> None:
+    """The work that a post-promote notification leaves behind and the next monitor both begin as soon as the primary
+    answers, and both write the recovery settings.
+    """
+    pair = Following(agent, cluster, make_database)
+    conninfo = "SHOW primary_conninfo"
+    for _ in range(4):
+        assert agent.run("notify", meta=told("pre", "promote", promote="n3", unpromoted="n1 n3")).code == 0
+        eventually("it is cut", lambda: pair.standby.sql(conninfo), lambda value: value == "", within=10)
+        with subprocess.Popen(
+            agent.command("notify"),
+            env=agent.environment(60, told("post", "promote", promote="n2", unpromoted="n1")),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ):
+            assert agent.monitor(silent=False).code == 0
+        eventually("it receives again", lambda: pair.standby.sql(conninfo), bool, within=10)
+    pair.await_streaming()
+    errors = [line for line in agent.logged().splitlines() if "ERROR:" in line]
+    assert errors == []
+    assert [name for name in os.listdir(agent.database.tmpdir) if "unfinished" in name or name.endswith(".new")] == []

@@ -3,6 +3,7 @@
 
 import fcntl
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,3 +97,58 @@ def test_a_start_finds_that_a_repair_has_started_the_server(agent: Agent, standb
             pause(2)
             standby.start()
         assert answer.result().code == 0
+
+
+def test_a_state_that_is_damaged_is_not_an_empty_one(agent: Agent, standby: Database) -> None:
+    """It may have said that pg_rewind was broken off, which leaves a directory that is good for nothing."""
+    assert agent.stop().code == 0
+    for text in ("", "{", "[]", '{"swaps": [1]}', '{"broken_off": "\x00'):
+        agent.keep_state("rejoin.state", text)
+        answer = agent.start()
+        assert answer.code == 1, answer
+        assert str(agent.state_file("rejoin.state")) in answer.reason
+        assert "cannot be read" in answer.reason
+        assert not standby.is_running()
+        assert agent.stop().code == 0
+    agent.state_file("rejoin.state").unlink()
+    assert agent.start().code == 0
+
+
+def test_that_a_rewind_was_broken_off_stays_with_the_data(agent: Agent, standby: Database) -> None:
+    """Another machine gets the disk, or the state is lost: the mark beside the data says so all the same."""
+    assert agent.stop().code == 0
+    agent.keep_state("rejoin.state", '{"phase": ""}')
+    mark = standby.data.with_name(f"{standby.data.name}.pgsql-ra.broken-off")
+    mark.touch()
+    shutil.rmtree(agent.state)
+    answer = agent.start()
+    assert answer.code == 1, answer
+    assert str(mark) in answer.reason
+    mark.unlink()
+    assert agent.start().code == 0
+
+
+def test_what_an_earlier_version_has_left_is_taken_over_once(agent: Agent, standby: Database) -> None:
+    assert agent.stop().code == 0
+    shutil.rmtree(agent.state)
+    state, promotion = standby.tmpdir / "rejoin.state", standby.tmpdir / "promotion"
+    state.write_text('{"broken_off": "pg_rewind was broken off"}')
+    promotion.write_text("a secret\n")
+    for path in (state, promotion):
+        path.chmod(0o600)
+        shutil.chown(path, USER, USER)
+    answer = agent.start()
+    assert answer.code == 1, answer
+    assert str(promotion) in agent.logged()
+    assert "secret" not in agent.logged()
+    promotion.write_text("4711\n7@n2 0/40 1:\n")
+    answer = agent.start()
+    assert answer.code == 1, answer
+    assert "earlier version" in answer.reason
+    assert agent.state_file("promotion").read_text() == "4711\n7@n2 0/40 1:\n"
+    # From now on nobody looks there.
+    promotion.write_text("4711\n9@n2\n")
+    agent.state_file("rejoin.state").unlink()
+    standby.data.with_name(f"{standby.data.name}.pgsql-ra.broken-off").unlink(missing_ok=True)
+    assert agent.start().code == 0
+    assert agent.state_file("promotion").read_text() == "4711\n7@n2 0/40 1:\n"

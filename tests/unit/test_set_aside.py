@@ -3,8 +3,11 @@
 
 import os
 import pwd
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -135,3 +138,57 @@ def test_a_swap_says_where_everything_goes(data: Path, files: UserFiles) -> None
     stamp = whole.old.rpartition("-")[2]
     assert whole == Swap(str(data), f"{data}.pgsql-ra.new", f"{data}.old-{stamp}")
     assert space == Swap(f"{place}/PG_15_1", f"{place}/pgsql-ra.new/PG_15_1", f"{place}/old-{stamp}/PG_15_1")
+
+
+@pytest.fixture
+def srv() -> Iterator[Path]:
+    """A directory of root's that everybody may enter, and in it data of a user's."""
+    if os.geteuid() != 0:
+        pytest.skip("gives things away")
+    with TemporaryDirectory(prefix="pgsql-ra-srv.") as name:
+        srv = Path(name)
+        srv.chmod(0o755)
+        for directory in ("data", "data/pg_tblspc"):
+            (srv / directory).mkdir(mode=0o700)
+            shutil.chown(srv / directory, "nobody")
+        yield srv
+
+
+def test_in_a_directory_of_roots_root_does_what_the_user_may_not(srv: Path) -> None:
+    """/srv/data: only root can rename anything there."""
+    files = UserFiles(DatabaseUser("nobody"))
+    swaps = plan_swaps(str(srv / "data"), files)
+    files.provide_directory(swaps[0].new, 0o700)
+    assert Path(swaps[0].new).owner() == "nobody"
+    files.write(f"{swaps[0].new}/PG_VERSION", "15\n")
+    carry_out(files, swaps)
+    assert (srv / "data" / "PG_VERSION").exists()
+    assert prune(files, str(srv / "data"), 0).deleted == (swaps[0].old,)
+    assert os.listdir(srv) == ["data"]
+
+
+def test_but_not_where_a_link_of_the_users_leads(srv: Path) -> None:
+    files = UserFiles(DatabaseUser("nobody"))
+    (srv / "home").mkdir()
+    shutil.chown(srv / "home", "nobody")
+    for target in (srv / "data", srv / "nothing", srv / "home" / ".." / "data"):
+        with UserFiles(DatabaseUser("nobody")).user.acting():
+            (srv / "home" / "link").symlink_to(target)
+        with pytest.raises(CannotCopy, match="cannot write"):
+            plan_swaps(str(srv / "home" / "link"), files)
+        (srv / "home" / "link").unlink()
+    # One that root has made is the administrator's word.
+    (srv / "link").symlink_to(srv / "data")
+    assert plan_swaps(str(srv / "link"), files)[-1].current == str(srv / "data")
+
+
+def test_root_renames_nothing_that_is_not_the_users(srv: Path) -> None:
+    files = UserFiles(DatabaseUser("nobody"))
+    (srv / "etc").mkdir()
+    with pytest.raises(PermissionError, match="does not belong to nobody"):
+        files.rename(str(srv / "etc"), str(srv / "other"))
+    with pytest.raises(PermissionError):
+        files.remove_directory(str(srv / "etc"))
+    with pytest.raises(PermissionError):
+        files.rename(str(srv / "data"), str(srv / "etc" / "data"))
+    assert sorted(os.listdir(srv)) == ["data", "etc"]
