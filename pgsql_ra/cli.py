@@ -139,7 +139,7 @@ def rejoin(resource: str, dry_run: bool, yes: bool, cancel: bool) -> None:
         if cancel:
             click.echo("ended" if by_hand.cancel(context) else "no repair is under way")
             return
-        verdict = by_hand.find_out(context, Rejoin.COPY)
+        verdict = by_hand.find_out(context, Rejoin.ASKED)
         click.echo("\n".join(by_hand.explain(context, verdict)))
         if dry_run or not isinstance(verdict, Rewind | Copy):
             return

@@ -13,7 +13,7 @@ from pgsql_ra.replication.candidates import Candidate, Heard, standbys
 from pgsql_ra.replication.changes import SetDataStatus, SetPromotion, SetScore
 from pgsql_ra.replication.primary import other_primaries
 from pgsql_ra.replication.reasons import line
-from pgsql_ra.replication.record import Promotion
+from pgsql_ra.replication.record import Promotion, after
 from pgsql_ra.replication.snapshot import NodeState, Snapshot, Stopped
 from pgsql_ra.replication.status import LATEST, SCORE_PRIMARY
 
@@ -55,7 +55,8 @@ def allow(context: Context, name: str) -> None:
     if not snapshot.cluster.may_decide:
         raise NotSafe("this partition has no quorum: what is said here may be lost, or meet another primary")
     newest = snapshot.newest
-    promotion = Promotion((newest.number if newest else 0) + 1, node.key, node.position)
+    number = snapshot.next_number
+    promotion = Promotion(number, node.key, node.position, forced=number, after=after(newest))
     because = "an administrator has allowed it"
     apply(context, SetPromotion(node.name, promotion, because))
     apply(context, SetDataStatus(node.name, LATEST, because))

@@ -80,7 +80,7 @@ def repair_in_foreground(context: Context, verdict: Rewind | Copy, tell: Callabl
     The work goes on if this process ends; Pacemaker then starts the server when it is done.
     """
     file = job_file(context)
-    if not begin(context, verdict, Rejoin.COPY):
+    if not begin(context, verdict, Rejoin.ASKED):
         raise NotSafe("another repair is under way: pgsql-ra rejoin --cancel ends it")
     patience = Deadline(20 * 86400.0)
     while (job := file.running()) is not None:

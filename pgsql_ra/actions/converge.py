@@ -3,9 +3,11 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pgsql_ra.actions.apply import apply
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.gone_to import note_how_far, read_note
 from pgsql_ra.actions.leaving import leaving as announced
 from pgsql_ra.actions.observe import look_ahead, observe_server
 from pgsql_ra.ocf import Deadline
@@ -34,6 +36,8 @@ def take_snapshot(
     if isinstance(server, Primary):
         leaving |= announced(context)
     snapshot = Snapshot(server, cluster, context.policy, leaving - {context.policy.node}, mark, remembered)
+    if isinstance(server, Standby) and (note := read_note(context, server.system)):
+        snapshot = replace(snapshot, held=note.position)
     if not isinstance(server, Standby) or not is_new(snapshot):
         return snapshot
     from pgsql_ra.actions.originals import with_last_records
@@ -57,8 +61,10 @@ def converge(
     server = _look_ahead(context, first_look or observe_server(context, patience), begun)
     settled = _settled(server)
     mark: Lsn | None = None
+    snapshot = take_snapshot(context, server, leaving, mark)
+    if context.action == "monitor":
+        note_how_far(context, server, snapshot.newest)
     while True:
-        snapshot = take_snapshot(context, server, leaving, mark)
         plan = decide(snapshot)
         context.log.debug(f"saw {snapshot}")
         context.log.debug(f"decided {plan}")
@@ -76,6 +82,7 @@ def converge(
         elif mark is None and isinstance(server, Primary):
             mark = server.position.lsn
         settled = _settled(server)
+        snapshot = take_snapshot(context, server, leaving, mark)
     if plan.stalled:
         context.log.warning(f"for now: {plan.stalled}")
     if plan.waiting_for and not plan.refusal:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.gone_to import forget_how_far, read_note
 from pgsql_ra.actions.manual import LOCK_FILE
 from pgsql_ra.ocf import FAILURES, Deadline, NotInstalled, NotSafe, ServerFailure, reason_of
 from pgsql_ra.pacemaker.cib import read_cluster
@@ -109,6 +110,7 @@ def local_data(context: Context, running: Standby | None) -> LocalData:
         # Somebody has put a base backup, or a finished rewind, in its place meanwhile.
         broken_off="" if control.is_backup else job.broken_off,
         unproven=job.unproven and not control.is_backup,
+        followed=note.number if (note := read_note(context, control.system)) else 0,
         lock=lock if context.files.exists(LOCK_FILE) else "",
     )
 
@@ -234,6 +236,7 @@ def complete_swap(context: Context) -> None:
         context.log.warning(f"putting the new copy of {context.pgdata} in place, which was broken off")
         carry_out(context.user_files, tuple(Swap(*swap) for swap in swaps))
         file.update(swaps=(), broken_off="", unproven=False)
+        forget_how_far(context)
 
 
 def begin(context: Context, verdict: Rewind | Copy | AwaitPrimary, policy: Rejoin | None = None) -> bool:

@@ -11,6 +11,7 @@ import signal
 import time
 
 from pgsql_ra.actions.context import Context
+from pgsql_ra.actions.gone_to import forget_how_far
 from pgsql_ra.actions.observe import open_owner_session
 from pgsql_ra.actions.rejoin import job_file, known_system, primary_server, show
 from pgsql_ra.actions.same import streaming_server
@@ -190,6 +191,7 @@ class Repair:
             self.check_source(context.pgdata)
             put_own_files(files, saved, context.pgdata)
             self.file.update(broken_off="", in_place=False, unproven=False)
+            forget_how_far(context)
             files.remove_tree(saved)
         finally:
             self.in_place = False
@@ -260,6 +262,7 @@ class Repair:
             )
             carry_out(context.user_files, swaps)
             self.file.update(swaps=(), broken_off="", unproven=False)
+            forget_how_far(context)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         kept = f"the old data are in {swaps[-1].old}" if os.path.exists(swaps[-1].old) else "there were no old data"

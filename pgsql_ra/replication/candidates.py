@@ -208,6 +208,8 @@ def went_back(snapshot: Snapshot, one: Candidate) -> bool:
     """
     if one.node.key != snapshot.own.key:
         return one.node.went_back
+    if owes_nobody(snapshot):
+        return False  # the whole cluster was taken back to an earlier time, say
     return snapshot.held is not None and one.position.compare(snapshot.held) is Order.OLDER
 
 

@@ -18,11 +18,12 @@ guessed. What goes too far is thrown away only where the policy says so, and nev
     themselves whose they are; what this node remembers of them does, or they are left alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from pgsql_ra.replication.lsn import History, Lsn, Position
 from pgsql_ra.replication.primary import other_primaries
+from pgsql_ra.replication.record import newest
 from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState
 from pgsql_ra.replication.upstream import Content, Upstream, why_not_primary
 
@@ -34,16 +35,18 @@ class Rejoin(Enum):
     REWIND = "rewind"
     COPY = "copy"
     MANUAL = "manual"
+    ASKED = "asked"
+    """No value of the parameter: a person who was shown what would be lost has asked for it (`pgsql-ra rejoin`)."""
 
     @property
     def may_rewind(self) -> bool:
         """Whether pg_rewind is allowed."""
-        return self in (Rejoin.REWIND, Rejoin.COPY)
+        return self in (Rejoin.REWIND, Rejoin.COPY, Rejoin.ASKED)
 
     @property
     def may_copy(self) -> bool:
         """Whether a new base backup is allowed."""
-        return self is Rejoin.COPY
+        return self in (Rejoin.COPY, Rejoin.ASKED)
 
 
 class ChangedBlocks(Enum):
@@ -82,6 +85,10 @@ class LocalData:
     """What was done to this directory and not ended, so that it must not be started; "" if nothing."""
     unproven: bool = False
     """It was a primary before its server was started as a standby, and was not compared with another one since."""
+    followed: int = 0
+    """The number of the last promotion under which it was the primary, or streamed from it; 0 if that is not known."""
+    outvoted: str = ""
+    """Why what it holds and the primary does not may have been acknowledged; "" if it was not (see decide_rejoin)."""
     lock: str = ""
     """The lock file of ocf:heartbeat:pgsql, if there is one."""
     vacancy: Vacancy | None = None
@@ -156,7 +163,15 @@ def decide_rejoin(
     policy: Rejoin = Rejoin.SAFE,
     upstream: Upstream | None = None,
 ) -> Verdict:
-    """May this node's data follow the primary that runs now, and if not, what may be done about it?"""
+    """May this node's data follow the primary that runs now, and if not, what may be done about it?
+
+    What a promotion by the rule leaves behind was never acknowledged (sync mode). One that an administrator's word
+    brought about may have passed over acknowledged commits, so what such a copy holds is thrown away by nobody but a
+    person, until it has followed that promotion, or a later one.
+    """
+    forced = newest(each.promotion for each in cluster.nodes)
+    if forced is not None and forced.forced > local.followed:
+        local = replace(local, outvoted=f"promotion {forced.forced} was an administrator's word")
     primaries = other_primaries(cluster, node.lower())
     vacancy = local.vacancy
     if vacancy and vacancy.hindrance:
@@ -260,6 +275,12 @@ def _repair(
     node: str, local: LocalData, policy: Rejoin, because: str, lost: LostWal | None, upstream: Upstream | None
 ) -> Verdict:
     """Rewind if that can work, else copy; Refuse if the policy allows neither."""
+    if local.outvoted and not local.broken_off and policy is not Rejoin.ASKED:
+        return Refuse(
+            f"{local.outvoted}, so {node} may hold commits that were acknowledged: save them, or run `pgsql-ra rejoin`"
+            f" here to give them up: {because}",
+            lost,
+        )
     cannot = _why_no_rewind(node, local, upstream)
     if policy.may_rewind and not cannot:
         return Rewind(because, lost)

@@ -23,11 +23,15 @@ from pgsql_ra.replication.rejoin import (
     decide_rejoin,
     parting,
 )
-from pgsql_ra.replication.snapshot import Membership, NodeState
+from pgsql_ra.replication.snapshot import ClusterState, Membership, NodeState
 from pgsql_ra.replication.upstream import Content, Upstream
 from tests.unit.builders import ALPHA, BETA, GAMMA, a_cluster, a_history, a_node, at, the_primary_node
 from tests.unit.strategies import copies
 from tests.unit.wal import RECORD_BYTES, Wal, is_prefix, position_of
+
+PARAMETER = tuple(policy for policy in Rejoin if policy is not Rejoin.ASKED)
+"""What the parameter may say."""
+
 
 FORMER = LocalData(was_primary=True, end=at(0x100))
 NO_RECORD = a_node(BETA, role=the_primary_node().role)
@@ -161,7 +165,7 @@ def test_the_policy_decides(
     local: LocalData, upstream: Upstream | None, safe: type, rewind: type, copy: type, words: str
 ) -> None:
     cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
-    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy, upstream) for policy in Rejoin}
+    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy, upstream) for policy in PARAMETER}
     assert type(verdicts[Rejoin.SAFE]) is safe
     assert type(verdicts[Rejoin.MANUAL]) is safe
     assert type(verdicts[Rejoin.REWIND]) is rewind
@@ -200,7 +204,7 @@ HINDERED = LocalData(False, vacancy=Vacancy("/data is empty", hindrance="the fil
 )
 def test_without_data_only_a_copy_helps(local: LocalData, upstream: Upstream | None, copy: type, words: str) -> None:
     cluster = a_cluster(a_node(ALPHA), the_primary_node(BETA, 2))
-    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy, upstream) for policy in Rejoin}
+    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy, upstream) for policy in PARAMETER}
     assert type(verdicts.pop(Rejoin.COPY)) is copy
     assert {type(verdict) for verdict in verdicts.values()} == {Refuse}
     assert all(words in verdict.because for verdict in verdicts.values())
@@ -217,7 +221,7 @@ def test_a_node_without_data_is_told_what_to_do() -> None:
 )
 def test_without_a_primary_there_is_nothing_to_copy_yet(local: LocalData, copy: type) -> None:
     cluster = a_cluster(a_node(ALPHA), a_node(BETA))
-    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy) for policy in Rejoin}
+    verdicts = {policy: decide_rejoin(ALPHA, local, cluster, policy) for policy in PARAMETER}
     assert type(verdicts[Rejoin.COPY]) is copy
     assert all("no primary to copy" in verdict.because for verdict in verdicts.values())
     del verdicts[Rejoin.COPY]
@@ -379,3 +383,33 @@ def test_nothing_follows_past_the_fork_whatever_the_policy(
         assert changed_blocks is not ChangedBlocks.NOT_LOGGED
     if isinstance(verdict, Copy):
         assert policy.may_copy
+
+
+class TestAfterAnAdministratorsWord:
+    """What such a promotion passed over may have been acknowledged: nobody but a person throws it away."""
+
+    GONE_TOO_FAR = LocalData(True, at(0x180), changed_blocks=ChangedBlocks.LOGGED, followed=6)
+
+    @staticmethod
+    def cluster(promotion: Promotion) -> ClusterState:
+        return a_cluster(a_node(ALPHA), replace(the_primary_node(BETA, 2), promotion=promotion))
+
+    @pytest.mark.parametrize("forced", [7, 8])
+    def test_nothing_is_taken_back_by_itself(self, forced: int) -> None:
+        """Nor after another promotion by the rule (8), which carries the number along."""
+        cluster = self.cluster(Promotion(8, BETA, at(0x100), forced=forced))
+        for policy in PARAMETER:
+            verdict = decide_rejoin(ALPHA, self.GONE_TOO_FAR, cluster, policy)
+            assert isinstance(verdict, Refuse)
+            assert policy is Rejoin.MANUAL or "acknowledged" in verdict.because
+            assert verdict.lost is not None
+        assert isinstance(decide_rejoin(ALPHA, self.GONE_TOO_FAR, cluster, Rejoin.ASKED), Rewind)
+
+    def test_a_copy_that_has_followed_it_since_was_outvoted_by_nobody(self) -> None:
+        cluster = self.cluster(Promotion(8, BETA, at(0x100), forced=6))
+        assert isinstance(decide_rejoin(ALPHA, self.GONE_TOO_FAR, cluster, Rejoin.REWIND), Rewind)
+
+    def test_one_that_goes_no_further_follows(self) -> None:
+        local = replace(self.GONE_TOO_FAR, end=at(0x100))
+        cluster = self.cluster(Promotion(8, BETA, at(0x100), forced=8))
+        assert isinstance(decide_rejoin(ALPHA, local, cluster, Rejoin.SAFE), Follow)
