@@ -237,7 +237,7 @@ def test_a_forged_job_renames_nothing_and_ends_nobody(agent: Agent, database: Da
 
 
 RACE = """
-import os, sys
+import os, random, sys, time
 tmpdir, data, roots = sys.argv[1:]
 def put(path, target):
     try:
@@ -249,6 +249,7 @@ def swap():
     try:
         os.rename(tmpdir, tmpdir + ".aside")
         os.symlink(roots + "/empty", tmpdir)
+        time.sleep(random.random() / 100)
         os.unlink(tmpdir)
     except OSError:
         pass
@@ -257,6 +258,7 @@ def swap():
     except OSError:
         pass
 while True:
+    time.sleep(random.random() / 100)
     swap()
     put(data + "/standby.signal", roots + "/shadow")
     try:
