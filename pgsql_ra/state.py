@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from pgsql_ra.ocf import Deadline, NotPermitted
 from pgsql_ra.replacing import replace_file
-from pgsql_ra.trusted import trusted_directory
+from pgsql_ra.trusted import NotTrusted, trusted_directory
 
 DEFAULT_PLACE = "/var/lib/pgsql-ra"
 PLACE_VARIABLE = "PGSQL_RA_STATE_DIR"
@@ -110,7 +110,7 @@ class StateDirectory:
     def others(self) -> "list[StateDirectory]":
         """The state of all other resources that this node has or had."""
         try:
-            with trusted_directory(self._place) as place:
+            with self._trusted(self._place) as place:
                 names = sorted(os.listdir(place))
         except FileNotFoundError:
             return []
@@ -123,7 +123,7 @@ class StateDirectory:
     def alone(self, deadline: Deadline) -> Iterator[None]:
         """Within this context no other resource is in one like it. DeadlineExceeded if that is so for too long."""
         try:
-            with trusted_directory(self._place, 0o755) as place:
+            with self._trusted(self._place, 0o755) as place:
                 while True:
                     try:
                         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,10 +134,19 @@ class StateDirectory:
         except OSError as error:
             raise NotPermitted(f"cannot use {self._place}: {error.strerror}") from error
 
+    @staticmethod
+    @contextmanager
+    def _trusted(path: str, create: int = 0) -> Iterator[int]:
+        try:
+            with trusted_directory(path, create) as directory:
+                yield directory
+        except NotTrusted as error:
+            raise NotPermitted(f"{error}, so what root believes cannot lie in {path}: give it back to root") from error
+
     @contextmanager
     def _open(self, create: bool) -> Iterator[int]:
         """The directory, by a way that only root can change. It is made if that is wanted."""
-        with trusted_directory(self._directory, 0o700 if create else 0) as directory:
+        with self._trusted(self._directory, 0o700 if create else 0) as directory:
             details = os.fstat(directory)
             if details.st_uid != os.geteuid() or details.st_mode & 0o077:
                 raise NotPermitted(

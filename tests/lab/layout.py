@@ -22,7 +22,7 @@ PGHOME = Path("/var/lib/postgresql")
 """The PostgreSQL directory inside every node: home of the database user, so that it exists as a mount point."""
 PGDATA = PGHOME / "data"
 TMPDIR = PGHOME / "tmp"
-STATEDIR = Path("/var/lib/pacemaker/pgsql-ra")
+STATEDIR = Path("/var/lib/corosync/pgsql-ra")
 """What only root may write, on a node's own disk."""
 SOCKETDIR = Path("/run/postgresql")
 PGLOG = Path("/var/log/postgresql/postgresql.log")
