@@ -5,11 +5,13 @@ from pgsql_ra.actions.context import Context
 from pgsql_ra.actions.marks import mark_known, mark_not_promotable, mark_stopped
 from pgsql_ra.actions.observe import describe, observe_server
 from pgsql_ra.actions.validate_all import require_valid_parameters
-from pgsql_ra.ocf import Exit, ServerFailure
+from pgsql_ra.ocf import FAILURES, Exit, ServerFailure, reason_of
 from pgsql_ra.replication.snapshot import Primary, Standby, Stopped
 
 SESSION_SECONDS = 5.0
 """How long a server that says it is ready may refuse the agent's session."""
+
+QUORUM_SECONDS = 3.0
 
 PACEMAKER_TRUE = ("true", "on", "yes", "y", "1")
 """What Pacemaker takes for true in a meta attribute, in any case (crm_str_to_boolean)."""
@@ -21,6 +23,7 @@ def start(context: Context) -> Exit:
 
     require_valid_parameters(context)
     warn_without_notifications(context)
+    warn_of_decisions_alone(context)
     state = observe_server(context, context.deadline)
     if isinstance(state, Standby) or (isinstance(state, Primary) and context.parameters.rep_mode == "none"):
         return Exit.SUCCESS
@@ -54,6 +57,26 @@ def warn_without_notifications(context: Context) -> None:
             "the clone has no notify=true: commits wait when a synchronous standby is stopped, and standbys do not"
             " compare their data before a promotion (crm_resource --resource=CLONE --meta --set-parameter=notify"
             " --parameter-value=true)"
+        )
+
+
+def warn_of_decisions_alone(context: Context) -> None:
+    """A node that may have quorum without having seen the other one: the agent then promotes nobody there until it has
+    (replication.candidates.stranger_to), which is not what the administrator expects of such a setting.
+    """
+    if not context.replicates or not context.environ.get("OCF_RESKEY_CRM_meta_on_node"):
+        return
+    from pgsql_ra.pacemaker.management import decides_alone
+
+    try:
+        alone = decides_alone(context.deadline.within(QUORUM_SECONDS))
+    except FAILURES as error:
+        context.log.debug(f"whether corosync waits for all nodes could not be asked: {reason_of(error)}")
+        return
+    if alone:
+        context.log.warning(
+            "corosync has two_node without wait_for_all: a node that boots alone could be promoted past the other one's"
+            " commits, so this agent promotes nobody on it before it has seen the other (set wait_for_all: 1)"
         )
 
 

@@ -6,7 +6,7 @@ from trying again.
 from lxml import etree
 
 from pgsql_ra.ocf import Deadline
-from pgsql_ra.pacemaker.command import run
+from pgsql_ra.pacemaker.command import execute, run
 
 _TRUE = ("1", "true", "yes", "on", "y")
 _NO_FAILURE = ("0", "-1", "193")
@@ -63,6 +63,24 @@ def has_failed_start(resource: str, node: str, deadline: Deadline) -> bool:
 def clean_up(resource: str, node: str, deadline: Deadline) -> None:
     """The failures of the resource on the node are forgotten, so that Pacemaker starts it there again."""
     run(["crm_resource", "--cleanup", f"--resource={resource}", f"--node={node}"], deadline)
+
+
+def decides_alone(deadline: Deadline) -> bool:
+    """Whether corosync gives one of two nodes a quorum although it has not seen the other one since it was started:
+    two_node without wait_for_all. False where corosync does not say so.
+    """
+    said = execute([["corosync-quorumtool", "-s"]], deadline)[0].out
+    return has_no_wait_for_all(said)
+
+
+def has_no_wait_for_all(said: str) -> bool:
+    """The same, from what `corosync-quorumtool -s` prints.
+
+    >>> has_no_wait_for_all("Flags:            2Node Quorate WaitForAll "), has_no_wait_for_all("Flags: 2Node Quorate")
+    (False, True)
+    """
+    flags = next((line.split()[1:] for line in said.splitlines() if line.startswith("Flags:")), [])
+    return "2Node" in flags and "WaitForAll" not in flags
 
 
 def _query(deadline: Deadline) -> etree._Element:

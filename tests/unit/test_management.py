@@ -6,6 +6,7 @@ from lxml import etree
 
 from pgsql_ra.ocf import Deadline
 from pgsql_ra.pacemaker import management
+from pgsql_ra.pacemaker.management import has_no_wait_for_all
 
 CIB = """
 <cib><configuration>
@@ -87,3 +88,22 @@ def test_a_resource_that_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     cib(monkeypatch)
     assert management.is_configured("pgsql", Deadline(1))
     assert not management.is_configured("other", Deadline(1))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("2Node Quorate WaitForAll", False),
+        ("2Node WaitForAll", False),
+        ("2Node Quorate", True),
+        ("Quorate", False),
+        ("Quorate Qdevice", False),
+    ],
+)
+def test_whether_a_node_decides_alone(flags: str, expected: bool) -> None:
+    said = f"Quorum information\n------------------\nNodes:            2\nFlags:            {flags} \n"
+    assert has_no_wait_for_all(said) is expected
+
+
+def test_a_corosync_that_says_nothing_is_not_blamed() -> None:
+    assert not has_no_wait_for_all("")
