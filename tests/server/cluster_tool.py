@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 USAGE = 64
 NO_SUCH_DEVICE = 6
 NOT_CONNECTED = 102
+TIMER_EXPIRED = 124
 
 KNOWN = {
     "crm_attribute": {"lifetime", "name", "node", "update"},
     "attrd_updater": {"name", "node", "update", "delete", "private", "query", "all"},
-    "cibadmin": {"query"},
+    "cibadmin": {"query", "node", "timeout"},
     "crm_node": {"name"},
     "crm_resource": {"cleanup", "resource", "node"},
 }
@@ -59,6 +60,9 @@ def run(tool: str, arguments: list[str], state: dict[str, Any]) -> int:
         print(f"{tool}: does not understand {strange}", file=sys.stderr)
         return USAGE
     if tool == "cibadmin":
+        if options.get("node") in state.get("cut_off", []):
+            print("Call cib_query failed: Timer expired", file=sys.stderr)
+            return TIMER_EXPIRED
         print(cib(state))
         return 0
     if tool == "crm_node":
@@ -108,7 +112,7 @@ def cib(state: dict[str, Any]) -> str:
     )
     states = "".join(node_state(name, facts) for name, facts in state["nodes"].items())
     return (
-        f'<cib have-quorum="{int(state["quorum"])}"><configuration><crm_config>'
+        f'<cib admin_epoch="0" epoch="7" have-quorum="{int(state["quorum"])}"><configuration><crm_config>'
         f'<cluster_property_set id="cib-bootstrap-options">{options}</cluster_property_set></crm_config>'
         f'<resources><primitive id="pgsql"><instance_attributes>{nvpairs(state["parameters"])}</instance_attributes>'
         "</primitive></resources>"

@@ -55,6 +55,12 @@ class StandInCluster:
         state["nodes"][node]["permanent"][name] = value
         self._write(state)
 
+    def cut_off(self, *nodes: str) -> None:
+        """These nodes are cut off, and nobody has noticed: they are members still, and do not answer."""
+        state = self._read()
+        state["cut_off"] = list(nodes)
+        self._write(state)
+
     def set_private(self, node: str, name: str, value: str) -> None:
         """Set a private attribute, as the agent on that node would."""
         state = self._read()

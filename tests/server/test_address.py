@@ -38,7 +38,7 @@ class Strange(Pair):
 
     def phase(self) -> str:
         """What the repair says that it does."""
-        state = self.agent.database.tmpdir / "rejoin.state"
+        state = self.agent.state_file("rejoin.state")
         return str(json.loads(state.read_text())["phase"]) if state.exists() else ""
 
 
