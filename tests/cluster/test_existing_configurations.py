@@ -178,6 +178,7 @@ def streams_asynchronously(seen: Status) -> bool:
 
 
 def _has_record(seen: Status) -> bool:
-    """Only this agent records the primary's timeline."""
+    """Only this agent records the primary's timeline, and under which promotion each record was made."""
     primary = seen.node(seen.promoted or "")
-    return "pgsql-timeline" in primary.permanent and data_status(primary) == "LATEST"
+    is_recorded = "pgsql-timeline" in primary.permanent and data_status(primary) == "LATEST"
+    return is_recorded and all("pgsql-promotion" in node.permanent for node in seen.nodes)

@@ -36,16 +36,16 @@ def test_slots_follow_the_primary_and_the_receivers_state_is_shown(cluster: Clus
     lab.wait("the receiver's state", lambda now: receiver(now, heir) == "normal")
     assert receiver(lab.status(), former.name) == "normal (master)"
 
-    former.sql("SELECT pg_create_physical_replication_slot('rep_node9'), pg_create_physical_replication_slot('mine')")
-    lab.wait("the slot of a node that is not in node_list is dropped", lambda _: "rep_node9" not in slots(former))
-    assert "mine" in slots(former), "a slot that is not the agent's is left alone"
+    others = {"rep_backup": "f", "mine": "f"}
+    former.sql("SELECT pg_create_physical_replication_slot('rep_backup'), pg_create_physical_replication_slot('mine')")
 
     former.run(["crm_resource", "--ban", "--promoted", f"--resource={CLONE}", f"--node={former.name}"])
     lab.wait("the standby took over", lambda now: now.promoted == heir, within=30)
     former.run(["crm_resource", "--clear", f"--resource={CLONE}"])
     lab.wait("redundant again", is_redundant, within=60)
     assert slots(lab.node(heir)) == {f"rep_{former.name}": "t"}
-    lab.wait("the former primary holds no WAL back for others", lambda _: slots(former) == {"mine": "f"}, within=20)
+    lab.wait("the former primary holds no WAL back for others", lambda _: slots(former) == others, within=20)
+    # What is not the slot of one of the cluster's nodes is somebody else's, whatever its name begins with.
 
 
 def test_promotion_by_restart_keeps_the_timeline(cluster: Cluster) -> None:
