@@ -42,6 +42,8 @@ from pgsql_ra.replication.status import (
 
 LIVING: Final = (ReplicationState.STREAMING, ReplicationState.CATCHUP)
 NOTHING_RECEIVED: Final = "none"
+GONE: Final = "gone "
+"""What a node says before the address of a connection that has ended."""
 
 
 def _host(client: str) -> str:
@@ -94,7 +96,7 @@ class Peer:
 
     def _may_own(self, row: Walsender) -> bool:
         """Whether it may be: the node has connected anew, and has not said so yet; or has said nothing at all."""
-        said = self.node.receives
+        said = self.node.receives.removeprefix(GONE)
         return not said or (":" in said and _host(row.client) == _host(said))
 
     def _find_stranger(self) -> str:

@@ -4,6 +4,7 @@ where its connection begins, for the primary.
 """
 
 from pgsql_ra.replication.changes import SetReceiver, SetReceives
+from pgsql_ra.replication.peer import GONE, NOTHING_RECEIVED
 from pgsql_ra.replication.policy import ReceiverDisplay
 from pgsql_ra.replication.snapshot import Primary, ServerState, Snapshot, Standby
 
@@ -22,11 +23,19 @@ def receiver_state(server: ServerState) -> str:
 
 
 def tell_endpoint(snapshot: Snapshot) -> tuple[SetReceives, ...]:
-    """As a standby: where its receiver connects from, by which the primary knows that it is this node's."""
-    server = snapshot.server
-    if not isinstance(server, Standby) or server.endpoint in ("", snapshot.own.receives):
+    """As a standby: where its receiver connects from, by which the primary knows that it is this node's.
+
+    A connection that has ended is said to be gone: the next one begins on the same host, and is made any moment.
+    """
+    server, said = snapshot.server, snapshot.own.receives
+    if not isinstance(server, Standby) or not server.endpoint:
         return ()
-    return (SetReceives(snapshot.own.name, server.endpoint, "by that the primary knows this node's connection"),)
+    value = server.endpoint
+    if value == NOTHING_RECEIVED and ":" in said:
+        value = f"{GONE}{said.removeprefix(GONE)}"
+    if value == said:
+        return ()
+    return (SetReceives(snapshot.own.name, value, "by that the primary knows this node's connection"),)
 
 
 def show_receiver(snapshot: Snapshot) -> tuple[SetReceiver, ...]:

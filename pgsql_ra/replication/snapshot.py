@@ -273,7 +273,7 @@ class NodeState:
     """`<resource>-receiver-status`."""
     receives: str = ""
     """Where its WAL receiver's connection begins, `address:port`, as it says itself (`<resource>-receiver-from`);
-    "none" if there is no such connection, "" if it has not said anything.
+    with "gone " before it if that one has ended, "none" if there was none, "" if it has not said anything.
     """
     unfit: str = ""
     """Why its standby cannot be promoted as it runs, in its own words (`<resource>-unfit`; see fitness.py)."""

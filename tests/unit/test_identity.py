@@ -28,11 +28,12 @@ from tests.unit.builders import (
     a_snapshot,
     a_standby,
     a_sync_node,
+    a_sync_walsender,
     a_walsender,
     the_primary_node,
 )
 from tests.unit.effects import bare, visible
-from tests.unit.primary_cases import changes_of, lets_go, plan_of
+from tests.unit.primary_cases import a_pair, changes_of, lets_go, plan_of
 
 OWN, ANEW, ELSEWHERE = "10.0.0.2:5000", "10.0.0.2:5001", "10.0.0.9:5000"
 SYNC = SyncState.SYNC
@@ -202,3 +203,35 @@ class TestTheStandbysWord:
     @pytest.mark.parametrize(("endpoint", "said"), [(OWN, OWN), ("none", "none"), ("", OWN), ("", "")])
     def test_nothing_to_say(self, endpoint: str, said: str) -> None:
         assert tell_endpoint(self.snapshot(endpoint, said)) == ()
+
+
+class TestWhatANodeSays:
+    """Of its receiver, when that ends and connects anew."""
+
+    @pytest.mark.parametrize(
+        ("before", "now", "expected"),
+        [
+            ("", "none", "none"),
+            ("", "10.0.0.2:5000", "10.0.0.2:5000"),
+            ("10.0.0.2:5000", "none", "gone 10.0.0.2:5000"),
+            ("gone 10.0.0.2:5000", "none", None),
+            ("gone 10.0.0.2:5000", "10.0.0.2:5001", "10.0.0.2:5001"),
+            ("10.0.0.2:5000", "10.0.0.2:5000", None),
+            ("10.0.0.2:5000", "", None),
+            ("none", "none", None),
+        ],
+    )
+    def test_where_it_connects_from(self, before: str, now: str, expected: str | None) -> None:
+        own = replace(a_node(ALPHA), receives=before)
+        snapshot = a_snapshot(replace(a_standby(), endpoint=now), a_cluster(own))
+        assert [change.value for change in tell_endpoint(snapshot)] == ([] if expected is None else [expected])
+
+    @pytest.mark.parametrize(("client", "kept"), [("10.0.0.2:5001", True), ("10.0.0.9:5001", False)])
+    def test_a_connection_that_was_made_anew_is_taken_for_its_own_until_it_has_spoken(
+        self, client: str, kept: bool
+    ) -> None:
+        """The receiver ended, its node said so, and it is back from the same host."""
+        row = replace(a_sync_walsender(BETA), client=client)
+        beta = replace(a_sync_node(BETA), receives="gone 10.0.0.2:5000")
+        plan = plan_of(a_pair(a_primary(row, names=(BETA,)), beta))
+        assert (("record", BETA, "DISCONNECT") not in visible(plan.changes)) is kept
