@@ -44,6 +44,10 @@ _CHECKPOINT_AT = 32
 what follows, checkPointCopy, is what the record says (PostgreSQL 11 and later)."""
 _CHECKPOINT_BYTES = 72
 """The part of struct CheckPoint that ends with its time, in all versions."""
+_NEXT_TRANSACTION = (24, 32)
+"""CheckPoint.nextXid: a standby that replays a later checkpoint keeps that one's beside the record it restarts from
+(xlog_redo in src/backend/access/transam/xlog.c: "ControlFile->checkPointCopy always tracks the latest ckpt XID").
+"""
 _DATA_AT = HEADER_BYTES + 2
 """A short record's own data come after its header and two bytes (XLogRecordDataHeaderShort)."""
 
@@ -57,6 +61,13 @@ class Trace:
     timeline: int
     content: bytes
     skip: int = 0
+    varies: tuple[int, int] = (0, 0)
+    """The part of the content that may be another one in the record."""
+
+    def is_in(self, found: bytes) -> bool:
+        """Whether this is what was found, from the same place on."""
+        (first, last), whole = self.varies, len(self.content)
+        return found[:first] == self.content[:first] and found[last:whole] == self.content[last:]
 
     @property
     def checksum(self) -> str:
@@ -123,7 +134,8 @@ class LocalWal:
         if sys.maxsize < 1 << 32 or len(content) < _CHECKPOINT_BYTES:
             return None
         start = Lsn(_CONTROL_CHECKPOINT.unpack(control[_CHECKPOINT_AT:begin])[0])
-        return Trace(start, _DATA_AT + len(content), next(_timelines_at(history, start)), content, skip=_DATA_AT)
+        timeline = next(_timelines_at(history, start))
+        return Trace(start, _DATA_AT + len(content), timeline, content, _DATA_AT, _NEXT_TRANSACTION)
 
     def _read(self, start: Lsn, size: int, history: History) -> bytes:
         """So many bytes of a record from `start` on, or fewer if there are no more."""
@@ -166,7 +178,7 @@ def compare(primary: PrimaryServer, upstream: Upstream, trace: Trace, local: Loc
     if wal is None:
         return Content.GONE
     found = without_headers(trace.start, wal, local.page, local.segment)[trace.skip :]
-    return Content.SAME if found[: len(trace.content)] == trace.content else Content.DIFFERENT
+    return Content.SAME if trace.is_in(found) else Content.DIFFERENT
 
 
 def _timelines_at(history: History, position: Lsn) -> Iterator[int]:

@@ -95,7 +95,7 @@ def test_a_standby_says_where_it_receives_from(
     pair.source.stop()
     eventually("it ends", lambda: endpoint_of(receiver(pair.standby)), lambda seen: seen == NONE, within=10)
     agent.monitor(silent=False)
-    assert cluster.private("n1", ENDPOINT) == NONE
+    assert cluster.private("n1", ENDPOINT) == f"gone {second}"
     assert agent.stop().code == 0
     assert cluster.private("n1", ENDPOINT) == ""
 

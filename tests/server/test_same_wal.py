@@ -221,7 +221,29 @@ def a_standby_at_the_border_of_a_segment(clones: Clones) -> None:
     clones.original.sql("CHECKPOINT")
 
 
+def a_standby_that_has_replayed_a_later_checkpoint(clones: Clones) -> None:
+    """It would restart from an earlier one, beside which pg_control keeps the next transaction of the later one."""
+
+    def end(clone: Database) -> None:
+        original = clones.original
+        for _ in range(20):
+            original.sql("CREATE TABLE temporary AS SELECT 1 AS n")
+            original.sql("DROP TABLE temporary")
+        original.sql("CHECKPOINT")
+        original.sql("CREATE TABLE temporary AS SELECT 1 AS n")
+        original.sql("DROP TABLE temporary")  # its replay has pg_control written (xact_redo_commit)
+        sent = Lsn.parse(original.sql("SELECT pg_current_wal_flush_lsn()::text"))
+        eventually(
+            "it has all", lambda: Lsn.parse(clone.sql("SELECT pg_last_wal_replay_lsn()::text")) >= sent, within=20
+        )
+        clone.crash()
+
+    clones.run_as_standby(f"host=127.0.0.1 port={clones.original.port} user={USER}", end=end)
+    clones.go_on()
+
+
 SOUND = [
+    a_standby_that_has_replayed_a_later_checkpoint,
     the_backup_itself,
     while_it_went_on,
     a_standby_that_stopped,
