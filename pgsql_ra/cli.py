@@ -104,8 +104,8 @@ def why(resource: str) -> None:
 def allow(node: str, resource: str, yes: bool) -> None:
     """Say that NODE may be promoted although the better copies are gone for ever.
 
-    What the others had and NODE does not is lost with that, and they will have to be made anew. Without a primary, each
-    node's reason not to be one is shown first.
+    What the others had and NODE does not may have been acknowledged. A copy that comes back keeps it, and does not
+    join, until `pgsql-ra rejoin` gives it up there. Without a primary, each node's reason not to be one is shown first.
     """
     from pgsql_ra.actions import allow as override
     from pgsql_ra.actions.by_hand import context_of
