@@ -73,8 +73,9 @@ def test_in_a_new_cluster_it_is_not_promoted_and_the_original_is_when_somebody_s
     assert lab.status().promoted is None
     original.run([COMMAND, "allow", original.name, "--yes"])
     lab.wait("the chosen one is the primary", lambda now: now.promoted == original.name, within=60)
+    refused = "ERROR: start: promotion 1 was an administrator's word"
     # What the other one holds may have been acknowledged: a person says that it may go, whatever rejoin says.
-    eventually("it says so", clone.log_text, lambda text: "was an administrator's word" in text, within=60)
+    eventually("it says so", clone.log_text, lambda text: refused in text, within=90)
     clone.run([COMMAND, "rejoin", "--yes"], timeout=180)
     lab.wait("the chosen one is the primary, and the other one its copy", is_redundant, within=120)
     assert lab.primary().name == original.name
