@@ -76,6 +76,7 @@ def test_in_a_new_cluster_it_is_not_promoted_and_the_original_is_when_somebody_s
     refused = "ERROR: start: promotion 1 was an administrator's word"
     # What the other one holds may have been acknowledged: a person says that it may go, whatever rejoin says.
     eventually("it says so", clone.log_text, lambda text: refused in text, within=90)
+    clone.run(["crm_resource", "--wait", "--timeout=60"], timeout=90)  # the stop after the failed start ends repairs
     clone.run([COMMAND, "rejoin", "--yes"], timeout=180)
     lab.wait("the chosen one is the primary, and the other one its copy", is_redundant, within=120)
     assert lab.primary().name == original.name
