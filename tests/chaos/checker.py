@@ -62,6 +62,8 @@ class Evidence:
     samples: Sequence[Sample] = ()
     unexpected: Sequence[str] = ()
     """What the agent itself calls a bug."""
+    keeps_timeline: bool = False
+    """Does a promotion go on with the timeline (`restart_on_promote`), so that one may have several primaries?"""
     unsettled: str = ""
     """Why the cluster did not become whole again; empty if it did."""
 
@@ -84,10 +86,7 @@ def judge(evidence: Evidence) -> Verdict:
         *_duplicates(evidence),
         *_copies(evidence),
         *_histories(evidence),
-        *_two_writers(
-            "acknowledged commits", [_Span(ack.server, ack.timeline, ack.sent, ack.known) for ack in evidence.acks]
-        ),
-        *_two_writers("took writes", [_span(server) for server in _servers(evidence) if server.writable]),
+        *(_two_in_one_look(evidence) if evidence.keeps_timeline else _two_writers_of(evidence)),
         *_passed_over(evidence),
         *(f"the agent met something it did not expect: {line}" for line in evidence.unexpected),
     ]
@@ -147,6 +146,21 @@ class _Span:
     timeline: int
     begin: float
     end: float
+
+
+def _two_writers_of(evidence: Evidence) -> Iterator[str]:
+    acks = [_Span(ack.server, ack.timeline, ack.sent, ack.known) for ack in evidence.acks]
+    yield from _two_writers("acknowledged commits", acks)
+    yield from _two_writers("took writes", [_span(server) for server in _servers(evidence) if server.writable])
+
+
+def _two_in_one_look(evidence: Evidence) -> Iterator[str]:
+    """Where a server may reign twice on one timeline, taking turns looks like two at once, except from outside."""
+    for sample in evidence.samples:
+        writable = [server.node for server in sample.servers if server.writable]
+        if len(writable) > 1:
+            yield f"two servers took writes at the same time: {' and '.join(writable)}"
+            return
 
 
 def _two_writers(did: str, spans: Iterable[_Span]) -> Iterator[str]:

@@ -19,12 +19,20 @@ SELECT client, seq FROM lab_commits
 FINGERPRINT = "SELECT count(*), coalesce(sum(hashtextextended(client || ':' || seq, 0)), 0) FROM lab_commits"
 
 
-def gather(lab: Lab, clients: list[Client], samples: tuple[Sample, ...], unsettled: str) -> Evidence:
-    """All of it; asked of the primary once the clients have stopped."""
+def gather(
+    lab: Lab, clients: list[Client], samples: tuple[Sample, ...], unsettled: str, *, keeps_timeline: bool = False
+) -> Evidence:
+    """All of it; asked of the primary once the clients have stopped. `keeps_timeline` if a promotion is a restart."""
     acks: list[Ack] = [ack for client in clients for ack in acks_of(client.name, client.lines())]
     mode = lab.settings.rep_mode
     bugs = tuple(line for node in lab.nodes for line in _bugs(node))
-    known = {"acks": acks, "samples": samples, "unexpected": bugs, "rep_mode": mode}
+    known = {
+        "acks": acks,
+        "samples": samples,
+        "unexpected": bugs,
+        "rep_mode": mode,
+        "keeps_timeline": keeps_timeline,
+    }
     try:
         primary = lab.primary()
     except LabError as error:
@@ -49,7 +57,9 @@ def _rows(primary: Node) -> dict[str, list[int]]:
 def _history(primary: Node) -> tuple[int, tuple[Fork, ...]]:
     """The primary's timeline and where its history left the earlier ones (pg_wal/*.history)."""
     name = primary.sql("SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)")
-    text = primary.sql(f"SELECT pg_read_file('pg_wal/{name}.history')") if int(name, 16) > 1 else ""
+    if int(name, 16) == 1:
+        return 1, ()
+    text = primary.sql(f"SELECT pg_read_file('pg_wal/{name}.history')")
     left = [line.split()[:2] for line in text.splitlines() if line[:1].isdigit()]
     successors = [*(int(timeline) for timeline, _ in left[1:]), int(name, 16)]
     forks = (Fork(int(one[0]), _bytes(one[1]), after) for one, after in zip(left, successors, strict=True))

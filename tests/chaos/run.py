@@ -155,7 +155,15 @@ def _run(lab: Lab, schedule: Schedule, scratch: Path, record: _Record) -> None:
             stage.end_background()
             load.stop()
         record.longest_gap = _longest_gap(load, begin)
-        record.verdict = judge(gather(lab, load.clients, sampler.samples, record.settled.problem))
+        record.verdict = judge(
+            gather(
+                lab,
+                load.clients,
+                sampler.samples,
+                record.settled.problem,
+                keeps_timeline=bool(schedule.kinds & RESTARTING),
+            )
+        )
 
 
 @contextmanager

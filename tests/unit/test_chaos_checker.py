@@ -93,6 +93,14 @@ def test_one_timeline_on_two_servers() -> None:
     assert "on the same timeline: node1 on timeline 2 and node2 on timeline 2" in violations(acks=acks)
 
 
+def test_servers_that_take_turns_on_one_timeline_where_a_promotion_is_a_restart() -> None:
+    acks = [ack(1, "node1", 2, 1.0), ack(2, "node2", 2, 5.0), ack(3, "node1", 2, 9.0)]
+    rows = {"vip": [1, 2, 3]}
+    assert violations(acks=acks, rows=rows, keeps_timeline=True, timeline=2, forks=[Fork(1, 1000, 2)]) == ""
+    both = (Sample(1.0, 1.0, tuple(ServerSample(node, 1.0, 1.01, True, 2, 900) for node in ("node1", "node2")), None),)
+    assert "node1 and node2" in violations(acks=acks, rows=rows, keeps_timeline=True, timeline=2, samples=both)
+
+
 def test_a_timeline_that_does_not_lead_to_the_primary() -> None:
     found = violations(forks=[Fork(1, 5000, 3)])
     assert "acknowledged on timelines that do not lead to 3: [(2, 'node1')]" in found
