@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from pgsql_ra.ocf import Deadline, DeadlineExceeded
-from pgsql_ra.pacemaker.command import run, run_together
+from pgsql_ra.pacemaker.command import execute, run, run_together
 
 
 class Life(Enum):
@@ -42,8 +42,7 @@ class Attributes:
 
     def set_transient(self, node: str, values: Mapping[str, str]) -> None:
         """Set several transient `<resource>-<name>` of a node at once; in no particular order."""
-        updates = ([f"--name={self._resource}-{name}", f"--update={value}"] for name, value in values.items())
-        run_together([["attrd_updater", f"--node={node}", *update] for update in updates], self._deadline)
+        self._update(node, {f"{self._resource}-{name}": value for name, value in values.items()})
 
     def set_private(self, name: str, node: str, value: str) -> None:
         """Set `<resource>-<name>` of a node as a *private* attribute: attrd alone knows it, on every node.
@@ -70,10 +69,25 @@ class Attributes:
         deletions = ([f"--name={self._resource}-{name}", "--delete"] for name in names)
         run_together([["attrd_updater", f"--node={node}", *deletion] for deletion in deletions], self._deadline)
 
+    def _update(self, node: str, values: Mapping[str, str]) -> None:
+        """Set transient attributes of a node; they are in the CIB afterwards.
+
+        When a node's pacemaker-controld was killed, the controller that follows it, or its peer, wipes the node's
+        attributes out of the CIB, and attrd knows nothing of it: it takes an update to the value that it has for no
+        change, and writes nothing (attrd_peer_update, Pacemaker 2.1.5). It writes all that it has when it is told to.
+        """
+        asked = [["attrd_updater", "--query", f"--name={name}", f"--node={node}"] for name in values]
+        # A value that is not there is a failure, and so is an attrd that does not answer; the update will say so.
+        known = execute(asked, self._deadline)
+        if any(f'value="{value}"' in answer.out for value, answer in zip(values.values(), known, strict=True)):
+            run(["attrd_updater", "--refresh"], self._deadline)
+        updates = ([f"--name={name}", f"--update={value}"] for name, value in values.items())
+        run_together([["attrd_updater", f"--node={node}", *update] for update in updates], self._deadline)
+
     def _write(self, attribute: str, node: str, value: str, life: Life) -> None:
         change = [f"--name={attribute}", f"--node={node}", f"--update={value}"]
         if life is Life.REBOOT:
-            run(["attrd_updater", *change], self._deadline)
+            self._update(node, {attribute: value})
             return
         while True:
             limit = self._deadline.within(self._permanent_seconds)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.cluster.conftest import Cluster
 from tests.cluster.support import is_redundant, start, synchronous_standby, writing
-from tests.lab import Lab
+from tests.lab import Lab, eventually
 from tests.lab.cib_view import Status
 from tests.lab.crm import CLONE, RESOURCE
 from tests.lab.node import Node
@@ -78,6 +78,20 @@ def test_attrd_loses_its_values(cluster: Cluster) -> None:
     with writing(lab):
         lab.primary().kill("pacemaker-attrd")
         lab.wait("redundant again", is_redundant, within=90)
+    assert lab.fenced() == []
+
+
+def test_the_cib_loses_what_attrd_still_has(cluster: Cluster) -> None:
+    """kill -9 of the controller on the standby: its score is wiped out of the CIB, and attrd does not know."""
+    lab = cluster(nodes=2)
+    seen = start(lab)
+    standby = lab.node(synchronous_standby(seen) or "")
+    asserted = f"promotion score of {standby.name} = 100"
+    before = lab.primary().log_text().count(asserted)
+    with writing(lab):
+        standby.kill("pacemaker-contr")
+        eventually("it is said again", lambda: lab.primary().log_text().count(asserted) > before, within=60)
+        lab.wait("redundant again", is_redundant, within=60)
     assert lab.fenced() == []
 
 

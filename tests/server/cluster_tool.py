@@ -24,7 +24,7 @@ TIMER_EXPIRED = 124
 
 KNOWN = {
     "crm_attribute": {"lifetime", "name", "node", "update"},
-    "attrd_updater": {"name", "node", "update", "delete", "private", "query", "all"},
+    "attrd_updater": {"name", "node", "update", "delete", "private", "query", "all", "refresh"},
     "cibadmin": {"query", "node", "timeout"},
     "crm_node": {"name"},
     "crm_resource": {"cleanup", "resource", "node"},
@@ -72,7 +72,11 @@ def run(tool: str, arguments: list[str], state: dict[str, Any]) -> int:
         state["nodes"][options["node"]]["operation"] = []
         return 0
     if "query" in options:
-        return query(options["name"], state["nodes"])
+        return query(options["name"], options.get("node"), state["nodes"])
+    if "refresh" in options:
+        for facts in state["nodes"].values():
+            facts["transient"] |= facts.get("attrd", {})
+        return 0
     return write(tool, options, state["nodes"])
 
 
@@ -86,17 +90,22 @@ def write(tool: str, options: dict[str, str], nodes: dict[str, Any]) -> int:
         print("crm_attribute: only permanent attributes go this way", file=sys.stderr)
         return USAGE
     life = "permanent" if permanent else "private" if "private" in options else "transient"
-    values = nodes[options["node"]][life]
+    facts = nodes[options["node"]]
+    values, name = facts[life], options["name"]
+    # What attrd takes for no change never reaches the CIB, whatever is there.
+    attrd = facts.setdefault("attrd", {}) if life == "transient" else {}
     if "delete" in options:
-        values.pop(options["name"], None)
-    else:
-        values[options["name"]] = options["update"]
+        values.pop(name, None)
+        attrd.pop(name, None)
+    elif attrd.get(name) != options["update"]:
+        values[name] = attrd[name] = options["update"]
     return 0
 
 
-def query(name: str, nodes: dict[str, Any]) -> int:
-    """Print the values of a private attribute on all nodes, as attrd_updater does."""
-    found = [(node, facts["private"][name]) for node, facts in nodes.items() if name in facts["private"]]
+def query(name: str, wanted: str | None, nodes: dict[str, Any]) -> int:
+    """Print the values of an attribute, on all nodes or one, as attrd_updater does."""
+    known = {node: facts["private"] | facts.get("attrd", {}) for node, facts in nodes.items()}
+    found = [(node, values[name]) for node, values in known.items() if name in values and wanted in (None, node)]
     for node, value in found:
         print(f'name="{name}" host="{node}" value="{value}"')
     return 0 if found else NO_SUCH_DEVICE

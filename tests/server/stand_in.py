@@ -120,7 +120,13 @@ class StandInCluster:
     def forget_transient(self, node: str) -> None:
         """attrd was restarted."""
         state = self._read()
-        state["nodes"][node] |= {"transient": {}, "private": {}}
+        state["nodes"][node] |= {"transient": {}, "private": {}, "attrd": {}}
+        self._write(state)
+
+    def wipe_transient(self, node: str) -> None:
+        """The controller of that node was killed: the CIB has lost what attrd still knows."""
+        state = self._read()
+        state["nodes"][node]["transient"] = {}
         self._write(state)
 
     def go_down(self, *tools: str) -> None:

@@ -126,6 +126,18 @@ def test_scores_are_asserted_again(agent: Agent, primary: Database, cluster: Sta
     assert primary.is_running()
 
 
+def test_scores_are_written_again_when_only_the_cib_has_lost_them(
+    agent: Agent, primary: Database, cluster: StandInCluster
+) -> None:
+    """attrd still has the value, and takes the same one for no change."""
+    assert agent.monitor().code == 8
+    cluster.wipe_transient("n1")
+    assert agent.monitor().code == 8
+    assert cluster.attribute("n1", "master-pgsql") == "1000"
+    assert cluster.attribute("n1", "pgsql-status") == "PRI"
+    assert primary.is_running()
+
+
 def test_a_lone_standby_elects_itself(agent: Agent, standby: Database, cluster: StandInCluster) -> None:
     """The other member never said anything; `xlog_check_count` bounds the wait."""
     agent.parameters["xlog_check_count"] = "1"
